@@ -1,0 +1,162 @@
+"""The composition root: who is made from what."""
+
+import asyncio
+import base64
+import ipaddress
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from rqueue.callbacks import Callbacks, Guard
+from rqueue.config import Config
+from rqueue.errors import NotReady, Refused, Unavailable
+from rqueue.reaper import TICK_SECONDS, Reaper
+from rqueue.store.connect import connect
+from rqueue.store.embedded import embedded
+from rqueue.store.store import Store
+from rqueue.web import routes
+from rqueue.web.context import INBOX, READY, STORE, TARGET, WAKE
+from rqueue.web.inbox import Inbox
+from rqueue.web.middleware import one_error_shape
+
+log = logging.getLogger("rqueue.app")
+
+READY_SECONDS = 2.0
+LATE_TICKS = 5
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+REAPER = web.AppKey("REAPER", Reaper)
+
+
+def build(
+    config: Config, redis_url: str, inbox_url: str = "", now: Callable[[], int] | None = None
+) -> web.Application:
+    """The application for a Redis; `now` is the clock of a test, in microseconds.
+
+    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
+    """
+    app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
+    redis = connect(redis_url)
+    store = Store(redis, config.namespace, now)
+    guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
+    callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
+    reaper = Reaper(store, callbacks)
+
+    async def ready() -> None:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await store.check()
+        except TimeoutError:
+            raise NotReady(f"Redis did not answer within {READY_SECONDS:g} s") from None
+        if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
+            raise NotReady("the reaper has not ticked lately")
+
+    async def redis_client(_: web.Application) -> AsyncIterator[None]:
+        async with redis:
+            yield
+
+    async def story(_: web.Application) -> AsyncIterator[None]:
+        async with callbacks:
+            task = asyncio.create_task(_story(config, store, callbacks, reaper))
+            yield
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await reaper.stop(grace=config.callback_timeout)
+
+    app[STORE], app[WAKE], app[TARGET], app[READY], app[REAPER] = (
+        store,
+        reaper.wake,
+        callbacks.target,
+        ready,
+        reaper,
+    )
+    app.cleanup_ctx.extend([redis_client, story])
+    routes.add(app.router, routes.ROUTES)
+    if inbox_url:
+        app[INBOX] = Inbox()
+        routes.add(app.router, routes.INBOX_ROUTES)
+    return app
+
+
+async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
+    """Run the reaper, once Redis has said with which secrets all replicas sign."""
+    while True:
+        try:
+            kept = await store.callback_secret(f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}")
+            break
+        except Unavailable as error:
+            log.warning("waiting for redis: %s", error.message)
+            await asyncio.sleep(TICK_SECONDS)
+    callbacks.sign_with(config.callback_secrets or (kept,))
+    await reaper.run()
+
+
+def serve(config: Config, started: Callable[[str, str], None]) -> None:
+    """Run the service until SIGTERM or SIGINT; `started` is told its URL and Redis's once it listens.
+
+    Raises Refused where it must not or cannot start.
+    """
+    listening = _listen(config.host, config.port)
+    host, port = listening.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if config.redis_url:
+        _run(config, listening, url, config.redis_url, "", started)
+    else:
+        with embedded(config.data_dir) as redis_url:
+            _run(config, listening, url, redis_url, f"{url}/inbox/", started)
+
+
+def _run(
+    config: Config,
+    listening: socket.socket,
+    url: str,
+    redis_url: str,
+    inbox_url: str,
+    started: Callable[[str, str], None],
+) -> None:
+    async def main() -> None:
+        application = build(config, redis_url, inbox_url)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=config.callback_timeout)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening).start()
+            started(url, redis_url)
+            await stop.wait()
+            log.info("stopping: what is in flight is finished, the rest stays in due")
+        finally:
+            await runner.cleanup()
+
+    with asyncio.Runner(loop_factory=_loop) as loop:
+        loop.run(main())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket to listen on. Raises Refused for others than loopback, since the API is open to all."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Refused(f"RQUEUE_HOST is {host!r}: {error}") from None
+    family, _, _, _, address = found[0]
+    if not ipaddress.ip_address(address[0]).is_loopback:
+        raise Refused(
+            f"RQUEUE_HOST is {host!r}, which others can reach, and the API asks nobody who they are yet;"
+            " expected a loopback address"
+        )
+    try:
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise Refused(f"cannot listen on {host} port {port}: {error}") from None

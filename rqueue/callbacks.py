@@ -1,0 +1,294 @@
+"""One delivery: sign, guard, send, judge the answer.
+
+Speaks the Standard Webhooks scheme (https://www.standardwebhooks.com): `webhook-id` is the same at
+every try of one admission, `webhook-timestamp` is that of the try. Decides what an answer means and
+writes nothing: the reaper does.
+"""
+
+import asyncio
+import fnmatch
+import ipaddress
+import random
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import aiohttp_retry
+import orjson
+from aiohttp.client_middlewares import ClientHandlerType
+from standardwebhooks import Webhook
+from yarl import URL
+
+from rqueue.domain.job import MAX_CALLBACK_BYTES, Job
+from rqueue.errors import InvalidCallback, Refused
+
+QUICK_TRIES = 3
+QUICK_PAUSE = 0.2
+MAX_RETRY_AFTER = 3600
+ERROR_LENGTH = 200
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a delivery came to.
+
+    `outcome` is accepted (the client has it), unwanted (410), forbidden (the guard refused the
+    target, and always will) or refused (try again); `retry_after` is in seconds, where one was asked for.
+    """
+
+    outcome: str
+    error: str = ""
+    retry_after: float | None = None
+
+
+class ForbiddenTarget(OSError):
+    """An address that must not be called. An OSError, so that a name's other addresses are tried."""
+
+
+class Guard:
+    """Which targets may be called.
+
+    A deny rule refuses, else an allow rule admits, else link-local, loopback, multicast, unspecified
+    and reserved addresses are refused and all else, private addresses too, is admitted. Rules are
+    CIDRs, matched against the address that is connected to, and globs, matched against the host.
+    """
+
+    def __init__(self, allow: Sequence[str], deny: Sequence[str]) -> None:
+        self._allow_nets, self._allow_hosts = _rules(allow)
+        self._deny_nets, self._deny_hosts = _rules(deny)
+
+    def refuses_host(self, host: str) -> bool:
+        """Whether a rule denies this name."""
+        return any(fnmatch.fnmatchcase(host.lower(), glob) for glob in self._deny_hosts)
+
+    def trusts_host(self, host: str) -> bool:
+        """Whether a rule admits this name, whatever it resolves to (but for denied addresses)."""
+        return any(fnmatch.fnmatchcase(host.lower(), glob) for glob in self._allow_hosts)
+
+    def refuses(self, address: Address, trusted: bool = False) -> bool:
+        """Whether this address must not be connected to."""
+        address = _unwrapped(address)
+        if any(address in net for net in self._deny_nets):
+            return True
+        if trusted or any(address in net for net in self._allow_nets):
+            return False
+        return (
+            address.is_link_local
+            or address.is_loopback
+            or address.is_multicast
+            or address.is_unspecified
+            or address == ipaddress.IPv4Address("255.255.255.255")
+        )
+
+
+class Callbacks:
+    """Delivers callbacks. Use as an async context manager, and name the secrets before the first delivery.
+
+    `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try.
+    """
+
+    def __init__(self, guard: Guard, base_url: str, timeout: float) -> None:
+        self._guard = guard
+        self._base = URL(base_url) if base_url else None
+        self._signers: list[Webhook] = []
+        self._timeout = timeout
+        self._trusted: ContextVar[bool] = ContextVar("trusted", default=False)
+
+    @property
+    def round_seconds(self) -> float:
+        """The longest that `deliver` takes: its quick tries, or one that hangs, and a little."""
+        return 2 * self._timeout
+
+    def sign_with(self, secrets: Sequence[str]) -> None:
+        """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
+        try:
+            self._signers = [Webhook(secret) for secret in secrets]
+        except (ValueError, RuntimeError):
+            raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
+
+    async def __aenter__(self) -> "Callbacks":
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
+        session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            headers={"User-Agent": "rqueue", "Content-Type": "application/json"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+        self._client = aiohttp_retry.RetryClient(
+            session,
+            retry_options=aiohttp_retry.JitterRetry(
+                attempts=QUICK_TRIES,
+                start_timeout=QUICK_PAUSE,
+                random_interval_size=QUICK_PAUSE,
+                # Its defaults retry no exception and every 5xx; a hung receiver is not called again at once.
+                exceptions={aiohttp.ClientConnectionError},
+                methods={"POST"},
+                retry_all_server_errors=False,
+                evaluate_response_callback=_is_final,
+            ),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    def target(self, callback: str) -> URL:
+        """The URL that a callback stands for. Raises InvalidCallback where there is none to call."""
+        field = "callback"
+        if len(callback.encode()) > MAX_CALLBACK_BYTES:
+            raise InvalidCallback(f"longer than {MAX_CALLBACK_BYTES} bytes", field)
+        try:
+            url = URL(callback)
+            if not url.absolute and not url.scheme:
+                if self._base is None:
+                    raise InvalidCallback(
+                        "not an absolute URL, and the service has no RQUEUE_CALLBACK_BASE_URL to resolve it"
+                        " against; expected http://… or https://…",
+                        field,
+                    )
+                url = self._base.join(url)
+            if url.scheme not in ("http", "https") or not url.host or url.port is None:
+                raise InvalidCallback(
+                    f"scheme {url.scheme!r}; expected http://host/… or https://host/…", field
+                )
+            if self._base is not None and callback.startswith(("//", "\\")):
+                raise InvalidCallback("names a host without a scheme; expected http://… or https://…", field)
+        except ValueError as error:
+            raise InvalidCallback(f"not a URL: {error}", field) from None
+        self._check_literal(url)
+        return url
+
+    def _check_literal(self, url: URL) -> None:
+        host = url.host or ""
+        if self._guard.refuses_host(host):
+            raise InvalidCallback(f"host {host!r} is denied by RQUEUE_CALLBACK_DENY", "callback")
+        address = _literal(host)
+        if address is not None and self._guard.refuses(address, self._guard.trusts_host(host)):
+            raise InvalidCallback(
+                f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW", "callback"
+            )
+
+    async def deliver(self, job: Job) -> Verdict:
+        """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does."""
+        try:
+            url = self.target(job.callback)
+        except InvalidCallback as error:
+            return Verdict("forbidden", f"callback: {error.message}")
+        self._trusted.set(self._guard.trusts_host(url.host or ""))
+        document = {"type": "job.admitted", "timestamp": _now().isoformat(), "data": job.document()}
+        body = orjson.dumps(document)
+        sign = self._signing(f"adm_{job.admission}", body)
+        try:
+            async with asyncio.timeout(self.round_seconds):
+                response = await self._client.post(url, data=body, allow_redirects=False, middlewares=(sign,))
+                response.release()
+        except TimeoutError:
+            return Verdict("refused", f"no answer within {self._timeout:g} s")
+        except aiohttp.ClientConnectorError as error:
+            if "must not be called" in str(error.os_error):
+                return Verdict("forbidden", str(error.os_error)[:ERROR_LENGTH])
+            return Verdict("refused", f"cannot connect: {error.os_error}"[:ERROR_LENGTH])
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
+        return judge(response.status, response.headers.get("Retry-After"))
+
+    def _signing(self, message_id: str, body: bytes) -> Callable[..., Awaitable[aiohttp.ClientResponse]]:
+        text = body.decode()
+
+        async def sign(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+            now = _now()
+            request.headers["webhook-id"] = message_id
+            request.headers["webhook-timestamp"] = str(int(now.timestamp()))
+            request.headers["webhook-signature"] = " ".join(
+                s.sign(message_id, now, text) for s in self._signers
+            )
+            return await handler(request)
+
+        return sign
+
+    def _socket(self, info: Any) -> socket.socket:
+        """Make the socket for one connection. Every one is made here, so no address gets past the guard."""
+        family, kind, protocol, _, sockaddr = info
+        address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
+        if self._guard.refuses(address, self._trusted.get()):
+            raise ForbiddenTarget(f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW")
+        return socket.socket(family, kind, protocol)
+
+
+def judge(status: int, retry_after: str | None = None) -> Verdict:
+    """What an answer means. Redirects are not followed: they count as refusals."""
+    if 200 <= status < 300:
+        return Verdict("accepted")
+    if status == 410:
+        return Verdict("unwanted", "the receiver answered 410 Gone")
+    return Verdict("refused", f"the receiver answered {status}", _seconds(retry_after))
+
+
+def full_jitter(attempt: int, longest: float = 60) -> float:
+    """Seconds to wait before the next round: anything up to 2^attempt, so that clients do not march in step.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(longest, 2.0 ** min(attempt, 10)))  # noqa: S311
+
+
+async def _is_final(response: aiohttp.ClientResponse) -> bool:
+    verdict = judge(response.status, response.headers.get("Retry-After"))
+    if verdict.outcome != "refused" or verdict.retry_after is not None:
+        return True
+    response.release()
+    return False
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After as seconds (RFC 9110: a number, or a date); None for none, or for nonsense."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(min(int(retry_after.strip()[:9]), MAX_RETRY_AFTER))
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    left = (moment.replace(tzinfo=moment.tzinfo or UTC) - _now()).total_seconds()
+    return min(max(left, 0.0), float(MAX_RETRY_AFTER))
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host is, in any form that a resolver would take for one (`127.1`, `0x7f000001`)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+def _unwrapped(address: Address) -> Address:
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
+
+
+def _rules(words: Sequence[str]) -> tuple[list[ipaddress.IPv4Network | ipaddress.IPv6Network], list[str]]:
+    nets, globs = [], []
+    for word in words:
+        try:
+            nets.append(ipaddress.ip_network(word, strict=False))
+        except ValueError:
+            globs.append(word.lower())
+    return nets, globs
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

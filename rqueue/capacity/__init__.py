@@ -1,0 +1,1 @@
+"""What feeds the pools: each module reads one kind of source into the same Pool."""

@@ -1,0 +1,71 @@
+"""The command line."""
+
+import logging
+import sys
+
+import click
+from pythonjsonlogger.orjson import OrjsonFormatter
+
+from rqueue import __version__, app, config
+from rqueue.errors import Refused
+
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Text(logging.Formatter):
+    """One line an event for people, with what was given beside the message as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {name: value for name, value in vars(record).items() if name not in _RESERVED}
+        return " ".join([super().format(record), *(f"{name}={value!r}" for name, value in extra.items())])
+
+
+def _log_as(written: str, level: str) -> None:
+    handler = logging.StreamHandler()
+    if written == "json":
+        fields = "{asctime}{levelname}{name}{message}"
+        handler.setFormatter(
+            OrjsonFormatter(
+                fields, style="{", rename_fields={"asctime": "time", "levelname": "level", "name": "logger"}
+            )
+        )
+    else:
+        handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """rqueue: the waiting line for scarce cluster capacity."""
+
+
+@main.command(
+    epilog="\b\n" + "\n".join(f"RQUEUE_{s.name}={s.default}\n    {s.help}" for s in config.SETTINGS)
+)
+def serve() -> None:
+    """Run the service. It is configured by environment variables only:"""
+    try:
+        settings = config.read()
+        _log_as(settings.log_format, settings.log_level)
+        app.serve(settings, _started)
+    except Refused as error:
+        click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(2)
+
+
+def _started(url: str, redis_url: str) -> None:
+    # Without what a URL of Redis may hold of a password.
+    shown = redis_url.rpartition("@")[2] if "@" in redis_url else redis_url
+    logging.getLogger("rqueue").info("rqueue %s listens on %s, its Redis is %s", __version__, url, shown)
+
+
+@main.command()
+@click.option(
+    "--once", is_flag=True, help="End when the job is done, instead of leaving the service running."
+)
+def demo(once: bool) -> None:
+    """Show the main job on a service of its own: a pool, jobs, a move, callbacks, releases."""
+    from rqueue.demo import run
+
+    sys.exit(run(once))

@@ -1,0 +1,2 @@
+def run(once: bool) -> int:
+    return 0

@@ -1,0 +1,75 @@
+"""How a queue behaves: its settings, their defaults and their bounds.
+
+The one table of queue settings. A setting that is designed but not built is not in it, so that
+nobody relies on what would be ignored.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from rqueue.domain.job import MAX_NAME_BYTES
+from rqueue.errors import Invalid, UnknownField
+
+_YEAR = 366 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A queue's settings; times in whole seconds, None where there is no limit.
+
+    policy          strict: the first waiting job of a pool blocks that pool, and only that pool
+    paused          nothing is admitted; all else goes on
+    call_deadline   how long a callback is tried before the job fails and its capacity is freed
+    lease_seconds   how long a running job keeps its capacity without renewing; None: until it ends
+    retention       how long an ended job can still be read, and its request_id stays taken
+    default_pool    the pool of a job that neither names one nor belongs to one by its project
+    source          declared: capacity is what operators say it is
+    max_queued      how many jobs may wait; None: as many as there is memory for
+    """
+
+    policy: str = "strict"
+    paused: bool = False
+    call_deadline: int = 600
+    lease_seconds: int | None = None
+    retention: int = 24 * 3600
+    default_pool: str = "default"
+    source: str = "declared"
+    max_queued: int | None = None
+
+    def changed(self, asked: dict[str, Any]) -> "Settings":
+        """These settings with those that are asked for; null gives one its default back.
+
+        Raises UnknownField or Invalid, naming the field.
+        """
+        known = {field.name: field for field in fields(self)}
+        values: dict[str, Any] = {}
+        for name, value in asked.items():
+            if name not in known:
+                raise UnknownField(f"there is no setting {name[:40]!r}; there are {', '.join(known)}", name)
+            values[name] = known[name].default if value is None else _checked(name, value)
+        return replace(self, **values)
+
+
+_BOUNDS = {
+    "call_deadline": (1, _YEAR),
+    "lease_seconds": (1, _YEAR),
+    "retention": (0, _YEAR),
+    "max_queued": (0, 2**53 - 1),
+}
+_CHOICES = {"policy": ("strict",), "source": ("declared",)}
+
+
+def _checked(name: str, value: object) -> object:
+    if name in _BOUNDS:
+        low, high = _BOUNDS[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise Invalid(f"expected a whole number from {low} to {high}", name)
+    elif name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise Invalid(f"expected one of: {', '.join(_CHOICES[name])}", name)
+    elif name == "paused":
+        if not isinstance(value, bool):
+            raise Invalid("expected true or false", name)
+    elif not isinstance(value, str) or not 0 < len(value.encode()) <= MAX_NAME_BYTES:
+        raise Invalid(f"expected a string of 1 to {MAX_NAME_BYTES} bytes", name)
+    return value

@@ -1,0 +1,34 @@
+"""A pool: a set of hosts with whole amounts per resource, and what is used of them.
+
+Knows no packing: which host takes which instance is decided in one place, the admitting script.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rqueue.domain.demand import quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Amounts are host → resource → whole number of the resource's unit."""
+
+    name: str
+    capacity: Mapping[str, Mapping[str, int]]
+    projects: tuple[str, ...] = ()
+    used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    waiting: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """The pool as operators see it; a host that is gone but still charged shows capacity 0."""
+        hosts = {}
+        for host in sorted({*self.capacity, *self.used}):
+            capacity, used = self.capacity.get(host, {}), self.used.get(host, {})
+            names = sorted({*capacity, *used})
+            hosts[host] = {
+                "capacity": {name: quantity(name, capacity.get(name, 0)) for name in names},
+                "used": {name: quantity(name, used.get(name, 0)) for name in names},
+                "free": {name: quantity(name, capacity.get(name, 0) - used.get(name, 0)) for name in names},
+            }
+        return {"pool": self.name, "hosts": hosts, "projects": list(self.projects), "waiting": self.waiting}

@@ -1,0 +1,224 @@
+"""The story: what is due, who goes next, call them.
+
+One task looks at pools that were woken and, once a second, at what time brings; each delivery is a
+task of its own. Decides nothing that another replica could decide at the same moment: the scripts
+do, so any number of replicas may run this. Holds nothing that would be lost with it: a claim that is
+not used lapses, and `due` and `wake` in Redis say the rest.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from dataclasses import replace
+
+from rqueue.callbacks import Callbacks, Verdict, full_jitter
+from rqueue.domain.job import ACCEPTED, UNREACHABLE, UNWANTED
+from rqueue.errors import IllegalTransition, InvalidCallback, JobNotFound, LostClaim, RqueueError, Unavailable
+from rqueue.store.answers import Turn
+from rqueue.store.store import Store
+
+log = logging.getLogger("rqueue.reaper")
+
+TICK_SECONDS = 1.0
+CALLS_PER_TARGET = 32
+# A claim outlasts the delivery that it covers, so that no other replica calls meanwhile.
+CLAIM_MARGIN = 5.0
+# An answer that Redis did not take is offered again for so long as the claim holds.
+SETTLE_PAUSE = 0.2
+
+
+class Reaper:
+    """Admits, calls and ends jobs. `run` until cancelled, or drive it by `tick` and `drain` in a test."""
+
+    def __init__(self, store: Store, callbacks: Callbacks) -> None:
+        self._store = store
+        self._callbacks = callbacks
+        self._claim_ms = int((callbacks.round_seconds + CLAIM_MARGIN) * 1000)
+        self._woken: dict[tuple[str, str], None] = {}
+        self._bell = asyncio.Event()
+        self._last_tick = 0.0
+        self._waiting: dict[tuple[str, str], Turn] = {}
+        self._lines: dict[str, deque[tuple[str, str]]] = {}
+        self._calling: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # --- from outside ------------------------------------------------------------------------------
+
+    def wake(self, type_: str, pool: str) -> None:
+        """Something may go in this pool: look at once. Costs nothing and never fails."""
+        self._woken[type_, pool] = None
+        self._bell.set()
+
+    @property
+    def seconds_since_tick(self) -> float:
+        """How long ago the last whole tick ended."""
+        return time.monotonic() - self._last_tick
+
+    async def run(self) -> None:
+        """Wake up for pools and ticks until cancelled. Redis may go away and come back meanwhile."""
+        away = False
+        next_tick = time.monotonic()
+        while True:
+            try:
+                if time.monotonic() >= next_tick:
+                    # From now, not from the last one: a slow tick is followed by a pause, not by a burst.
+                    next_tick = time.monotonic() + TICK_SECONDS
+                    await self.tick()
+                await self._admit_woken()
+                if away:
+                    log.info("redis is back")
+                away = False
+            except Unavailable as error:
+                if not away:
+                    log.warning("redis is away: %s", error.message)
+                away = True
+            except RqueueError as error:
+                log.error("the reaper met %s: %s", error.code, error.message)
+            except Exception:
+                log.exception("the reaper met a fault of its own and goes on")
+            pause = max(0.0, next_tick - time.monotonic())
+            if away:
+                # What was woken stays woken, in memory and in Redis.
+                await asyncio.sleep(pause)
+                continue
+            try:
+                async with asyncio.timeout(pause):
+                    await self._bell.wait()
+            except TimeoutError:
+                pass
+
+    async def tick(self) -> None:
+        """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
+        for type_ in await self._store.types():
+            more = True
+            while more:
+                work = await self._store.due(type_, self._claim_ms)
+                self._take(work.turns)
+                for pool in work.pools:
+                    self.wake(type_, pool)
+                more = work.more
+        await self._admit_woken()
+        self._last_tick = time.monotonic()
+
+    async def drain(self) -> None:
+        """Wait until every delivery that this process has taken on is settled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def stop(self, grace: float) -> None:
+        """Finish the calls that are out; give up the other claims, so that a replica takes them at once."""
+        self._stopping = True
+        waiting, self._waiting = self._waiting, {}
+        for turn in waiting.values():
+            try:
+                await self._store.retry(turn, delay_ms=0)
+            except RqueueError:
+                break
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+
+    # --- who goes next -----------------------------------------------------------------------------
+
+    async def _admit_woken(self) -> None:
+        while self._woken:
+            self._bell.clear()
+            type_, pool = next(iter(self._woken))
+            del self._woken[type_, pool]
+            try:
+                work = await self._store.admit(type_, pool, self._claim_ms)
+            except Unavailable:
+                self.wake(type_, pool)
+                raise
+            self._take(work.turns)
+            for turn in work.turns:
+                log.info("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
+            if work.more:
+                self.wake(type_, pool)
+        self._bell.clear()
+
+    # --- call them ---------------------------------------------------------------------------------
+
+    def _take(self, turns: tuple[Turn, ...]) -> None:
+        """Take on deliveries. At most so many go to one host and port at once; the others stand in its line."""
+        for turn in turns:
+            key = (turn.type, turn.request_id)
+            if key in self._waiting:
+                # Still in line from an earlier claim: only the claim is new.
+                self._waiting[key] = turn
+                continue
+            self._waiting[key] = turn
+            target = self._target(turn)
+            self._lines.setdefault(target, deque()).append(key)
+            self._call_next(target)
+
+    def _target(self, turn: Turn) -> str:
+        try:
+            url = self._callbacks.target(turn.callback)
+        except InvalidCallback:
+            return ""
+        return f"{url.host}:{url.port}"
+
+    def _call_next(self, target: str) -> None:
+        line = self._lines.get(target)
+        while line and self._calling[target] < CALLS_PER_TARGET and not self._stopping:
+            turn = self._waiting.pop(line.popleft(), None)
+            if turn is None:
+                continue
+            self._calling[target] += 1
+            task = asyncio.create_task(self._call(turn))
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._called(target, task))
+        if not line:
+            self._lines.pop(target, None)
+
+    def _called(self, target: str, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._calling[target] -= 1
+        if not self._calling[target]:
+            del self._calling[target]
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a delivery met a fault of the service's own", exc_info=error)
+        self._call_next(target)
+
+    async def _call(self, turn: Turn) -> None:
+        """One round of one delivery: write, call, write."""
+        context = {"type": turn.type, "request_id": turn.request_id}
+        try:
+            job, claim = await self._store.call(turn, self._claim_ms)
+        except LostClaim:
+            return
+        except RqueueError as error:
+            log.warning("not called: %s", error.message, extra=context)
+            return
+        turn = replace(turn, claim=claim)
+        verdict = await self._callbacks.deliver(job)
+        log.info("called: %s", verdict.error or verdict.outcome, extra=context)
+        until = time.monotonic() + CLAIM_MARGIN
+        while True:
+            try:
+                await self._settle(turn, verdict, job.attempts or 1)
+                return
+            except (LostClaim, IllegalTransition, JobNotFound):
+                # The client confirmed or ended it meanwhile, or another replica has it: nothing is owed.
+                return
+            except Unavailable as error:
+                if time.monotonic() > until:
+                    log.warning("the answer could not be kept: %s", error.message, extra=context)
+                    return
+            await asyncio.sleep(SETTLE_PAUSE)
+
+    async def _settle(self, turn: Turn, verdict: Verdict, attempts: int) -> None:
+        if verdict.outcome == "refused":
+            delay = full_jitter(attempts) if verdict.retry_after is None else verdict.retry_after
+            await self._store.retry(turn, int(delay * 1000), verdict.error)
+            return
+        moves = {"accepted": ACCEPTED, "unwanted": UNWANTED, "forbidden": UNREACHABLE}[verdict.outcome]
+        _, pool = await self._store.transition(
+            turn.type, turn.request_id, moves, admission=turn.admission, error=verdict.error
+        )
+        if pool:
+            self.wake(turn.type, pool)

@@ -1,0 +1,1 @@
+"""All of Redis: the keys, the scripts, and one method for each."""

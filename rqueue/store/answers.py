@@ -1,0 +1,182 @@
+"""What Redis answered, as values and as errors.
+
+The only place that knows how a hash, a reply or an error of redis-py looks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis.exceptions
+
+from rqueue import errors
+from rqueue.domain.job import Job, Reason, Status
+from rqueue.domain.policy import Settings
+from rqueue.store.scripts import ScriptError
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An admitted job that is to be called, and the claim under which the holder alone may call it."""
+
+    type: str
+    request_id: str
+    callback: str
+    admission: str
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a script found to do: jobs to call, pools to examine, and whether there is more of it."""
+
+    more: bool
+    pools: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs in order; `cursor` is where to go on, or empty at the end."""
+
+    jobs: list[Job]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue with its settings and how many jobs it holds; `running` counts calling ones too."""
+
+    type: str
+    settings: Settings
+    queued: int
+    running: int
+    ended: int
+    pools: tuple[str, ...]
+
+
+def job_of(
+    type_: str,
+    request_id: str,
+    flat: Sequence[str],
+    position: int | None = None,
+    ahead: int | None = None,
+    reason: str | None = None,
+) -> Job:
+    """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    try:
+        placement = fields.get("Placement")
+        return Job(
+            id=int(fields["ID"]),
+            created_at=int(fields["CreatedAt"]),
+            updated_at=int(fields["UpdatedAt"]),
+            deleted_at=int(fields["DeletedAt"]) if "DeletedAt" in fields else None,
+            request_id=request_id,
+            type=type_,
+            owner_id=fields["OwnerID"],
+            data=fields["Data"],
+            callback=fields["Callback"],
+            priority=int(fields["Priority"]),
+            status=Status(fields["Status"]),
+            pool=fields["Pool"],
+            placement=tuple(orjson.loads(placement)) if placement else None,
+            attempts=int(fields["Attempts"]) if "Attempts" in fields else None,
+            last_error=fields.get("LastError"),
+            admission=fields.get("Admission"),
+            position=position,
+            ahead=ahead,
+            reason=None if reason is None else Reason(reason),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise errors.StoreDamaged(
+            f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
+        ) from error
+
+
+def turns_of(type_: str, found: Sequence[Sequence[str]]) -> tuple[Turn, ...]:
+    """The jobs to call that a script answered."""
+    return tuple(
+        Turn(type_, request_id, callback, admission, int(claim))
+        for request_id, callback, admission, claim in found
+    )
+
+
+def settings_of(written: Mapping[str, str]) -> Settings:
+    """A queue's settings from their hash; what a hand edit made unreadable counts as not set."""
+    settings = Settings()
+    for name, value in written.items():
+        read: Any = value
+        if name == "paused":
+            read = value == "1"
+        elif value.isdecimal() and name != "default_pool":
+            read = int(value)
+        with suppress(errors.Invalid):
+            settings = settings.changed({name: read})
+    return settings
+
+
+def by_host(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """host → resource → amount, from a hash of <host>/<resource>."""
+    hosts: dict[str, dict[str, int]] = {}
+    for field, amount in written.items():
+        host, _, resource = field.partition("/")
+        with suppress(ValueError):
+            hosts.setdefault(host, {})[resource] = int(amount)
+    return hosts
+
+
+@contextmanager
+def answers(type_: str, request_id: str = "", indexed: bool = False) -> Iterator[None]:
+    """Turn what a script or redis-py raises into this project's errors."""
+    try:
+        yield
+    except ScriptError as error:
+        raise _conflict(error.code, error.details, type_, request_id, indexed) from None
+    except redis.exceptions.RedisError as error:
+        if isinstance(error, redis.exceptions.ResponseError) and str(error).startswith(("WRONGTYPE", "ERR")):
+            raise errors.StoreDamaged(f"Redis refused a command on type {type_!r}: {error}") from error
+        raise errors.RedisUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+
+
+def _conflict(
+    code: str, details: Sequence[Any], type_: str, request_id: str, indexed: bool
+) -> errors.RqueueError:
+    job = f"job {request_id!r} of type {type_!r}"
+    if code == "duplicate_request_id":
+        index, taken = details
+        field = f"{index}.request_id" if indexed else "request_id"
+        return errors.DuplicateRequestID(
+            f"request_id {taken!r} of type {type_!r} is taken by job {taken!r}", field
+        )
+    if code == "duplicate_callback":
+        index, holder = details
+        field = f"{index}.callback" if indexed else "callback"
+        return errors.DuplicateCallback(f"this callback is taken by job {holder!r} of type {type_!r}", field)
+    if code == "queue_full":
+        return errors.QueueFull(
+            f"queue {type_!r} may hold {details[0]} waiting jobs (max_queued), and would hold more"
+        )
+    if code == "job_not_found":
+        return errors.JobNotFound(f"there is no {job}")
+    if code == "illegal_transition":
+        return errors.IllegalTransition(f"{job} is {details[0]}, which does not allow this", "status")
+    if code == "neighbour_is_self":
+        return errors.NeighbourIsSelf(f"{job} cannot stand next to itself")
+    if code == "neighbour_not_queued":
+        name, status = details
+        what = f"is {status}" if status else "is not there"
+        return errors.NeighbourNotQueued(f"job {name!r} of type {type_!r} {what}; a neighbour must be queued")
+    if code == "neighbours_reversed":
+        first, second = details
+        return errors.NeighboursReversed(
+            f"job {first!r} does not stand before job {second!r}: nothing is between them"
+        )
+    if code == "pool_not_found":
+        return errors.PoolNotFound()
+    if code == "project_taken":
+        project, pool = details
+        return errors.ProjectTaken(f"project {project!r} belongs to pool {pool!r}", "projects")
+    return errors.LostClaim()

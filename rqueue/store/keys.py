@@ -1,0 +1,47 @@
+"""The names of the keys in Redis: a public interface, built here and nowhere else.
+
+All keys of a type carry its hash tag `{…}`, so that one script touches one slot of a cluster. A name
+that ends with a colon is a prefix: a request_id, an owner_id or a pool follows it as it is.
+"""
+
+# name in a script's header → kind, and what it holds
+KEYS = {
+    "queue": ("zset", "waiting jobs in order: score = priority, member = <rank>:<request_id>"),
+    "running": ("zset", "calling and running jobs, in the same form"),
+    "ended": ("zset", "ended jobs: score = when (µs), member = request_id"),
+    "job:": ("hash", "one job, in the API's field names, with Pool, Demand, Rank and more beside"),
+    "owner:": ("zset", "the live jobs of an owner, in the form of queue"),
+    "pool:": ("zset", "the waiting jobs of a pool, in the form of queue"),
+    "capacity:": ("hash", "<host>/<resource> → what a pool's host has"),
+    "used:": ("hash", "<host>/<resource> → what calling and running jobs hold of it"),
+    "due": ("zset", "request_id → when (ms) someone must look at it: redelivery, deadline, lease, purge"),
+    "callbacks": ("hash", "callback → the request_id that has it"),
+    "pools": ("set", "the pools that are declared"),
+    "projects": ("hash", "project → the pool it belongs to"),
+    "settings": ("hash", "the queue's settings that are not at their default"),
+    "seq": ("string", "the ID of the newest job"),
+    "heads": ("hash", "pool → <score>:<member>, the place at which an examined pool stands still"),
+    "wake": ("set", "pools that have reason to be examined again"),
+    "events": ("stream", "what happened: what, request_id, from, to; the last 10,000 or so"),
+}
+# of all types
+TYPES = "types"
+SIGNING = "callback_secret"
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.types = f"{namespace}:{TYPES}"
+        self.callback_secret = f"{namespace}:{SIGNING}"
+        self._namespace = namespace
+
+    def of(self, type_: str, name: str) -> str:
+        """The key, or the prefix, of this name for a type."""
+        return f"{self._namespace}:{{{_tag(type_)}}}:{name}"
+
+
+def _tag(type_: str) -> str:
+    # A brace would end the hash tag early; the percent sign keeps the encoding reversible.
+    return type_.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")

@@ -1,0 +1,22 @@
+-- clock: the moment, in microseconds since 1970, and numbers as text.
+--
+-- KEYS
+--
+-- `..` and tostring keep 14 digits; priorities and microseconds have 16.
+
+local function text(number)
+  return string.format("%.0f", number)
+end
+
+local function moment(now)
+  if now ~= "" then
+    return tonumber(now)
+  end
+  local time = redis.call("TIME")
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- due and all that is compared with it counts in milliseconds, rounded up so that nothing is early.
+local function milliseconds(microseconds)
+  return math.ceil(microseconds / 1000)
+end

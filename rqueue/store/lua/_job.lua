@@ -1,0 +1,126 @@
+-- job: what every script that moves a job shares. Each function keeps one set of keys in step.
+--
+-- KEYS    queue running ended due wake heads events job: owner: pool: used:
+-- NEEDS   clock order
+--
+-- `heads` holds, for a pool that was examined, the place at which it stands still: no empty pool
+-- could hold a job before it, and nothing after it may go until the job there has gone (strict).
+-- `wake` holds the pools that have reason to be examined again. Both outlive any replica.
+
+local FIELDS = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce", "Callback", "Deadline" }
+
+local function natural_rank(id)
+  return tonumber(id) * RANK_STEP
+end
+
+-- The fields of a job that scripts use, or nil. A hash that was cut by hand counts as none.
+local function load(id)
+  local values = redis.call("HMGET", job_ .. id, unpack(FIELDS))
+  local job = { id = id }
+  for i, name in ipairs(FIELDS) do
+    job[name] = values[i] or nil
+  end
+  if not (job.Status and tonumber(job.Priority) and tonumber(job.ID) and job.OwnerID and job.Pool) then
+    return nil
+  end
+  job.priority = tonumber(job.Priority)
+  job.rank = job.Rank and tonumber(job.Rank, 16) or natural_rank(job.ID)
+  job.member = hex(job.rank) .. ":" .. id
+  return job
+end
+
+local function event(what, id, from, to)
+  redis.call("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
+end
+
+-- Say that a pool may admit something. Returns 1, which scripts pass on so that their caller looks at once.
+local function wake_pool(pool)
+  redis.call("SADD", wake, pool)
+  return 1
+end
+
+-- After a job came to a place in its pool: may it go, or does it stand behind one that cannot?
+local function came(job)
+  local head = redis.call("HGET", heads, job.Pool)
+  if head then
+    local score, member = place_of(head)
+    if not precedes(job.priority, job.member, score, member) then
+      return 0
+    end
+    redis.call("HSET", heads, job.Pool, place_text(job.priority, job.member))
+  end
+  return wake_pool(job.Pool)
+end
+
+-- After a job left its place in its pool: was it the one that the others wait behind?
+local function went(job)
+  if redis.call("HGET", heads, job.Pool) == place_text(job.priority, job.member) then
+    return wake_pool(job.Pool)
+  end
+  return 0
+end
+
+local function store_rank(job)
+  if job.rank == natural_rank(job.ID) then
+    redis.call("HDEL", job_ .. job.id, "Rank")
+  else
+    redis.call("HSET", job_ .. job.id, "Rank", hex(job.rank))
+  end
+end
+
+-- Put a job in line at job.priority and job.rank. Returns 1 where its pool should be examined.
+local function stand(job)
+  job.member = hex(job.rank) .. ":" .. job.id
+  local score = text(job.priority)
+  redis.call("ZADD", queue, score, job.member)
+  redis.call("ZADD", owner_ .. job.OwnerID, score, job.member)
+  redis.call("ZADD", pool_ .. job.Pool, score, job.member)
+  return came(job)
+end
+
+local function leave_line(job)
+  redis.call("ZREM", queue, job.member)
+  redis.call("ZREM", pool_ .. job.Pool, job.member)
+  if redis.call("EXISTS", pool_ .. job.Pool) == 0 then
+    redis.call("HDEL", heads, job.Pool)
+    return 0
+  end
+  return went(job)
+end
+
+-- Add a job's demand to what its hosts hold, or take it off again.
+local function charge(job, sign)
+  local hosts = cjson.decode(job.Placement)
+  local key, at = used_ .. job.Pool, 0
+  for _, run in ipairs(cjson.decode(job.Demand)) do
+    for _ = 1, run[1] do
+      at = at + 1
+      for resource, amount in pairs(run[2]) do
+        local field = hosts[at] .. "/" .. resource
+        if redis.call("HINCRBY", key, field, text(sign * amount)) == 0 then
+          redis.call("HDEL", key, field)
+        end
+      end
+    end
+  end
+end
+
+-- Take a calling or running job from its hosts.
+local function release(job)
+  redis.call("ZREM", running, job.member)
+  redis.call("ZREM", due, job.id)
+  if job.Placement and job.Demand then
+    charge(job, -1)
+  end
+  redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
+  return wake_pool(job.Pool)
+end
+
+-- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.
+local function finish(job, status, now, retention)
+  redis.call("HSET", job_ .. job.id, "Status", status, "DeletedAt", text(now), "UpdatedAt", text(now))
+  redis.call("ZREM", owner_ .. job.OwnerID, job.member)
+  redis.call("ZADD", ended, text(now), job.id)
+  redis.call("ZADD", due, text(milliseconds(now) + retention * 1000), job.id)
+  event(status, job.id, job.Status, status)
+end

@@ -1,0 +1,102 @@
+-- admit: one pass over a pool. Those whose turn it is and who fit get their capacity, now and here.
+--
+-- KEYS    queue running settings due wake heads job: pool: used: capacity:
+-- NEEDS   clock order job pack
+-- ARGV    pool nonce call_deadline claim_ms most now
+-- REPLY   1 where there is more to do, else 0, then for each admitted job:
+--         {request_id, callback, admission, claim}
+-- ERRORS
+--
+-- Strict: the first job that an empty pool could hold and this one cannot ends the pass. `most`
+-- bounds the jobs examined; `nonce` makes the admission's name, which is unique and holds nothing
+-- that a client chose. The claim, a moment in ms, is until when the caller alone may call.
+
+if redis.call("HGET", settings, "paused") == "1" then
+  return { "ok", 0 }
+end
+redis.call("SREM", wake, pool)
+local line = pool_ .. pool
+local start = 0
+local head = redis.call("HGET", heads, pool)
+if head then
+  start = before(line, place_of(head))
+end
+
+local now_us = moment(now)
+local deadline = milliseconds(now_us) + tonumber(redis.call("HGET", settings, "call_deadline") or call_deadline) * 1000
+local claim = math.min(milliseconds(now_us) + tonumber(claim_ms), deadline)
+local hosts, total = hosts_of(pool)
+local judged = {}
+local reply = { "ok", 0 }
+
+-- "fits" with a placement, "blocked", or "never". Equal demands are judged once a pass, since what a
+-- pass admits only makes less room.
+local function judge(demand)
+  if judged[demand] then
+    return judged[demand]
+  end
+  local readable, runs = pcall(cjson.decode, demand)
+  local ran, placement, after = pcall(fit, readable and runs, hosts, total, false)
+  if ran and placement then
+    return "fits", placement, after
+  end
+  local _, possible = pcall(fit, runs, hosts, total, true)
+  judged[demand] = ran and possible and "blocked" or "never"
+  return judged[demand]
+end
+
+local function admit(job, placement, after)
+  local admission = nonce .. "-" .. job.ID
+  job.Placement = cjson.encode(placement)
+  leave_line(job)
+  redis.call("ZADD", running, text(job.priority), job.member)
+  redis.call("HSET", job_ .. job.id,
+    "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 0,
+    "Deadline", text(deadline), "UpdatedAt", text(now_us))
+  charge(job, 1)
+  for name, used in pairs(after) do
+    hosts[name].used = used
+  end
+  redis.call("ZADD", due, text(claim), job.id)
+  event("admitted", job.id, "queued", "calling")
+  reply[#reply + 1] = { job.id, job.Callback or "", admission, text(claim) }
+end
+
+local index, stands = start, nil
+for examined = 1, tonumber(most) + 1 do
+  local entry = redis.call("ZRANGE", line, index, index, "WITHSCORES")
+  if #entry == 0 then
+    stands = nil
+    break
+  end
+  local member, score = entry[1], tonumber(entry[2])
+  stands = place_text(score, member)
+  if examined > tonumber(most) then
+    reply[2] = wake_pool(pool)
+    break
+  end
+  local job = load(id_of(member))
+  if not job or job.Status ~= "queued" or job.Pool ~= pool or job.member ~= member then
+    -- Left behind by a hand edit: no waiting job stands here.
+    redis.call("ZREM", line, member)
+  else
+    local verdict, placement, after = judge(job.Demand or "")
+    if verdict == "fits" then
+      admit(job, placement, after)
+    elseif verdict == "never" then
+      index = index + 1
+    else
+      break
+    end
+  end
+end
+
+if stands then
+  redis.call("HSET", heads, pool, stands)
+elseif redis.call("EXISTS", line) == 1 then
+  -- Nobody here could ever go: whoever comes is the first to be examined.
+  redis.call("HSET", heads, pool, place_text(MAX_PRIORITY + 1, ""))
+else
+  redis.call("HDEL", heads, pool)
+end
+return reply

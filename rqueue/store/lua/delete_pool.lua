@@ -1,0 +1,21 @@
+-- delete_pool: forget a pool. Its waiting jobs stay in line with the reason no_pool.
+--
+-- KEYS    pools projects capacity:
+-- NEEDS   clock order job
+-- ARGV    pool
+-- REPLY   nothing more
+-- ERRORS  pool_not_found
+
+if redis.call("SREM", pools, pool) == 0 then
+  return { "pool_not_found" }
+end
+local held = redis.call("HGETALL", projects)
+for i = 1, #held, 2 do
+  if held[i + 1] == pool then
+    redis.call("HDEL", projects, held[i])
+  end
+end
+redis.call("DEL", capacity_ .. pool)
+redis.call("HDEL", heads, pool)
+event("capacity", "", pool, "")
+return { "ok" }

@@ -1,0 +1,53 @@
+-- due: do what time brings: redeliver, fail, expire, purge. Works off a bounded number of jobs.
+--
+-- KEYS    running ended settings due wake callbacks job: owner: used:
+-- NEEDS   clock order job
+-- ARGV    claim_ms most retention now
+-- REPLY   1 where more is due, else 0, the pools to examine, then for each job to call:
+--         {request_id, callback, admission, claim}
+-- ERRORS
+
+local now_us = moment(now)
+local now_ms = math.floor(now_us / 1000)
+local ids = redis.call("ZRANGEBYSCORE", due, "-inf", text(now_ms), "LIMIT", 0, tonumber(most))
+local reply = { "ok", #ids == tonumber(most) and 1 or 0, {} }
+local keep = tonumber(redis.call("HGET", settings, "retention") or retention)
+
+local function purge(job)
+  redis.call("DEL", job_ .. job.id)
+  redis.call("ZREM", ended, job.id)
+  redis.call("ZREM", due, job.id)
+  if job.Callback and redis.call("HGET", callbacks, job.Callback) == job.id then
+    redis.call("HDEL", callbacks, job.Callback)
+  end
+end
+
+for _, id in ipairs(ids) do
+  local job = load(id)
+  if not job or job.Status == "queued" then
+    redis.call("ZREM", due, id)
+  elseif job.Status == "calling" then
+    local deadline = tonumber(job.Deadline) or 0
+    if now_ms >= deadline then
+      release(job)
+      if redis.call("HEXISTS", job_ .. id, "LastError") == 0 then
+        redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
+      end
+      finish(job, "failed", now_us, keep)
+    else
+      local claim = text(math.min(now_ms + tonumber(claim_ms), deadline))
+      redis.call("ZADD", due, claim, id)
+      reply[#reply + 1] = { id, job.Callback or "", job.Admission or "", claim }
+    end
+  elseif job.Status == "running" then
+    release(job)
+    finish(job, "expired", now_us, keep)
+  else
+    purge(job)
+  end
+end
+if redis.call("HGET", settings, "paused") ~= "1" then
+  -- SRANDMEMBER with a count is bounded; whoever is not in it comes at the next tick.
+  reply[3] = redis.call("SRANDMEMBER", wake, 100)
+end
+return reply

@@ -1,0 +1,310 @@
+"""The store: a method for each script, values in, values out.
+
+All that is decided is decided in Lua; here arguments are put in order and answers become values or
+errors. Knows no HTTP and calls nobody back.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from rqueue import errors
+from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
+from rqueue.domain.policy import Settings
+from rqueue.domain.pool import Pool
+from rqueue.store.answers import Page, Queue, Turn, Work, answers, by_host, job_of, settings_of, turns_of
+from rqueue.store.keys import Keys
+from rqueue.store.scripts import Scripts
+
+DEFAULTS = Settings()
+PAGE = 100
+PAGE_BYTES = 1 << 20
+
+
+class Store:
+    """All that is in Redis under one namespace.
+
+    `now` is a clock in microseconds for tests; without it the scripts ask Redis, so that no replica's
+    own clock counts. Every method may raise Unavailable; the others it raises are named.
+    """
+
+    def __init__(self, redis: "Redis", namespace: str, now: Callable[[], int] | None = None) -> None:
+        self._redis = redis
+        self._keys = Keys(namespace)
+        self._scripts = Scripts(redis, self._keys)
+        self._now = now
+
+    # --- jobs --------------------------------------------------------------------------------------
+
+    async def create(self, type_: str, drafts: Sequence[Draft]) -> tuple[list[Job], list[str]]:
+        """Put jobs in line, all or none. Returns them in order, and the pools to wake.
+
+        Raises DuplicateRequestID, DuplicateCallback or QueueFull; the field is prefixed with the
+        job's index where there are several.
+        """
+        rest = []
+        for draft in drafts:
+            rest += [
+                draft.request_id,
+                draft.owner_id,
+                draft.callback,
+                "" if draft.priority is None else draft.priority,
+                draft.demand,
+                draft.pool,
+                draft.project,
+                draft.data_head,
+                draft.data_tail,
+            ]
+        with answers(type_, indexed=len(drafts) > 1):
+            # First, so that a crash between the two leaves a type without jobs, not jobs that no
+            # replica would ever look at.
+            await self._redis.sadd(self._keys.types, type_)
+            pools, *found = await self._run(
+                "create", type_, *rest, nonce=_nonce(), default_pool=DEFAULTS.default_pool
+            )
+        return [job_of(type_, d.request_id, flat) for d, flat in zip(drafts, found, strict=True)], pools
+
+    async def move(
+        self, type_: str, request_id: str, where: str, first: str | int = "", second: str = ""
+    ) -> tuple[Job, str, int]:
+        """Move a waiting job; `where` as in move.lua. Returns it, the pool to wake or "", the ranks touched.
+
+        Raises JobNotFound, IllegalTransition, NeighbourIsSelf, NeighbourNotQueued, NeighboursReversed.
+        """
+        with answers(type_, request_id):
+            pool, flat, touched = await self._run(
+                "move", type_, request_id=request_id, where=where, first=first, second=second
+            )
+        return job_of(type_, request_id, flat), pool, touched
+
+    async def update(
+        self, type_: str, request_id: str, callback: str | None, draft: Draft | None
+    ) -> tuple[Job, str]:
+        """Change a waiting job's callback, or its data as in the draft. Returns it, the pool to wake or "".
+
+        Raises JobNotFound, IllegalTransition, DuplicateCallback.
+        """
+        with answers(type_, request_id):
+            pool, flat = await self._run(
+                "update",
+                type_,
+                request_id=request_id,
+                callback=callback or "",
+                demand=draft.demand if draft else "",
+                pool=draft.pool if draft else "",
+                project=draft.project if draft else "",
+                data_head=draft.data_head if draft else "",
+                data_tail=draft.data_tail if draft else "",
+                default_pool=DEFAULTS.default_pool,
+            )
+        return job_of(type_, request_id, flat), pool
+
+    async def transition(
+        self, type_: str, request_id: str, moves: Moves, admission: str = "", error: str = ""
+    ) -> tuple[Job, str]:
+        """Give a job the status that `moves` has for its present one. Returns it and the pool to wake or "".
+
+        Raises JobNotFound, IllegalTransition, and LostClaim when the admission is no longer its own.
+        """
+        with answers(type_, request_id):
+            pool, flat = await self._run(
+                "transition",
+                type_,
+                request_id=request_id,
+                moves=" ".join(f"{a}:{b}" for a, b in moves.items()),
+                admission=admission,
+                nonce=_nonce(),
+                error=error,
+                lease_seconds=DEFAULTS.lease_seconds or "",
+                retention=DEFAULTS.retention,
+            )
+        return job_of(type_, request_id, flat), pool
+
+    async def get(self, type_: str, request_id: str) -> Job:
+        """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
+        with answers(type_, request_id):
+            flat, *place = await self._run("get", type_, request_id=request_id)
+        return job_of(type_, request_id, flat, *place)
+
+    async def page(
+        self, type_: str, owner_id: str = "", status: Status | None = None, cursor: str = "", most: int = PAGE
+    ) -> Page:
+        """A page of jobs in order from a cursor on: live ones, or those of a status.
+
+        May hold fewer than `most`, even none, before the end: only an empty cursor is the end.
+        """
+        if status in ENDED:
+            source = "ended"
+        elif owner_id:
+            source = "owner"
+        else:
+            source = {None: "live", Status.QUEUED: "queue"}.get(status, "running")
+        with answers(type_):
+            after, *found = await self._run(
+                "list",
+                type_,
+                source=source,
+                owner_id=owner_id,
+                status=status or "",
+                cursor=cursor,
+                most=min(most, PAGE),
+                bytes=PAGE_BYTES,
+            )
+        return Page([job_of(type_, request_id, flat) for request_id, flat in found], after)
+
+    # --- what the reaper does ----------------------------------------------------------------------
+
+    async def admit(self, type_: str, pool: str, claim_ms: int, most: int = 100) -> Work:
+        """One pass over a pool: whose turn it is and who fits is charged and becomes calling."""
+        with answers(type_):
+            more, *found = await self._run(
+                "admit",
+                type_,
+                pool=pool,
+                nonce=_nonce(),
+                call_deadline=DEFAULTS.call_deadline,
+                claim_ms=claim_ms,
+                most=most,
+            )
+        return Work(bool(more), (pool,) if more else (), turns_of(type_, found))
+
+    async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
+        """Do what time brings to at most so many jobs, and say who is to be called again."""
+        with answers(type_):
+            more, pools, *found = await self._run(
+                "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
+            )
+        return Work(bool(more), tuple(pools), turns_of(type_, found))
+
+    async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:
+        """Write down that a delivery goes out. Returns the job and the new claim. Raises LostClaim."""
+        with answers(turn.type, turn.request_id):
+            claim, flat = await self._run(
+                "call",
+                turn.type,
+                request_id=turn.request_id,
+                admission=turn.admission,
+                claim=turn.claim,
+                claim_ms=claim_ms,
+            )
+        return job_of(turn.type, turn.request_id, flat), int(claim)
+
+    async def retry(self, turn: Turn, delay_ms: int, error: str = "") -> None:
+        """Give the claim up; the job is due again after the delay. Raises LostClaim."""
+        with answers(turn.type, turn.request_id):
+            await self._run(
+                "retry",
+                turn.type,
+                request_id=turn.request_id,
+                admission=turn.admission,
+                claim=turn.claim,
+                delay_ms=delay_ms,
+                error=error,
+            )
+
+    # --- queues and pools --------------------------------------------------------------------------
+
+    async def types(self) -> list[str]:
+        """All types that have, or had, a job or a setting."""
+        with answers(""):
+            return sorted(map(str, await self._redis.smembers(self._keys.types)))
+
+    async def queue(self, type_: str) -> Queue:
+        """A queue's settings and counts; one that nobody has used yet has the defaults."""
+        key = self._keys.of
+        with answers(type_):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(key(type_, "settings"))
+            for counted in ("queue", "running", "ended"):
+                pipe.zcard(key(type_, counted))
+            pipe.smembers(key(type_, "pools"))
+            settings, queued, running, ended, pools = await pipe.execute()
+        return Queue(type_, settings_of(settings), queued, running, ended, tuple(sorted(pools)))
+
+    async def configure(self, type_: str, asked: dict[str, Any]) -> list[str]:
+        """Change some settings; null gives one its default back. Returns the pools to wake.
+
+        Raises UnknownField and Invalid.
+        """
+        settings = DEFAULTS.changed(asked)
+        written = {name: getattr(settings, name) for name in asked}
+        default = {name for name, value in written.items() if value == getattr(DEFAULTS, name)}
+        key = self._keys.of
+        with answers(type_):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.sadd(self._keys.types, type_)
+            for name, value in written.items():
+                if name in default:
+                    pipe.hdel(key(type_, "settings"), name)
+                else:
+                    pipe.hset(key(type_, "settings"), name, int(value) if isinstance(value, bool) else value)
+            pipe.smembers(key(type_, "wake"))
+            *_, pools = await pipe.execute()
+        return list(pools)
+
+    async def put_pool(self, type_: str, pool: Pool) -> None:
+        """Declare a pool. Raises ProjectTaken."""
+        amounts = {
+            f"{host}/{resource}": str(amount)
+            for host, resources in pool.capacity.items()
+            for resource, amount in resources.items()
+        }
+        with answers(type_):
+            await self._redis.sadd(self._keys.types, type_)
+            await self._run(
+                "put_pool",
+                type_,
+                pool=pool.name,
+                amounts_of=orjson.dumps(amounts).decode(),
+                projects_of=orjson.dumps(pool.projects).decode(),
+            )
+
+    async def pool(self, type_: str, name: str) -> Pool:
+        """A pool: capacity and used of each host. Raises PoolNotFound."""
+        key = self._keys.of
+        with answers(type_):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.sismember(key(type_, "pools"), name)
+            pipe.hgetall(key(type_, "capacity:") + name)
+            pipe.hgetall(key(type_, "used:") + name)
+            pipe.hgetall(key(type_, "projects"))
+            pipe.zcard(key(type_, "pool:") + name)
+            there, capacity, used, projects, waiting = await pipe.execute()
+        if not there:
+            raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
+        own = tuple(sorted(project for project, pool in projects.items() if pool == name))
+        return Pool(name, by_host(capacity), own, by_host(used), waiting)
+
+    async def delete_pool(self, type_: str, name: str) -> None:
+        """Forget a pool. Raises PoolNotFound."""
+        with answers(type_):
+            await self._run("delete_pool", type_, pool=name)
+
+    # --- the service -------------------------------------------------------------------------------
+
+    async def callback_secret(self, made: str) -> str:
+        """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
+        with answers(""):
+            await self._redis.set(self._keys.callback_secret, made, nx=True)
+            return str(await self._redis.get(self._keys.callback_secret))
+
+    async def check(self) -> None:
+        """Run a script and look at the server's settings. Raises Unavailable, saying what is wrong."""
+        with answers(""):
+            await self._redis.eval("return redis.call('TIME')", 0)
+            policy = (await self._redis.info("memory")).get("maxmemory_policy")
+        if policy != "noeviction":
+            raise errors.NotReady(
+                f"Redis has maxmemory-policy {policy}, which deletes jobs silently; set noeviction"
+            )
+
+    async def _run(self, name: str, type_: str, *rest: str | int, **arguments: str | int) -> list[Any]:
+        now = self._now() if self._now else ""
+        return await self._scripts.run(name, type_, *rest, now=now, **arguments)
+
+
+def _nonce() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,80 @@
+"""Reading requests and writing answers: one envelope, one error shape."""
+
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+
+from rqueue.domain.job import MAX_NAME_BYTES
+from rqueue.errors import Conflict, Full, Invalid, Malformed, Missing, NotJson, RqueueError, Unavailable
+
+# The only place where a kind of error gets its status.
+STATUSES: tuple[tuple[type[RqueueError], int], ...] = (
+    (Malformed, 400),
+    (Missing, 404),
+    (Conflict, 409),
+    (Invalid, 422),
+    (Full, 429),
+    (Unavailable, 503),
+    (RqueueError, 500),
+)
+RETRY_AFTER_SECONDS = "1"
+
+
+def answer(data: Any, status: int = 200) -> web.Response:
+    """`{"data": …, "ok": true}`."""
+    body = orjson.dumps({"data": data, "ok": True})
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def refusal(code: str, message: str, status: int, field: str | None = None) -> web.Response:
+    """`{"ok": false, "error": {"code": …, "message": …, "field": …}}`; `field` only where one is to blame."""
+    error = {"code": code, "message": message}
+    if field is not None:
+        error["field"] = field
+    body = orjson.dumps({"ok": False, "error": error})
+    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status in (429, 503) else None
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def refused(error: RqueueError) -> web.Response:
+    """The answer to an error of ours."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    return refusal(error.code, error.message, status, error.field)
+
+
+def names(request: web.Request) -> tuple[str, ...]:
+    """The values in the path, decoded once, in the order of the route. Raises Malformed or Invalid.
+
+    Read from the raw path: in the router's own, an encoded slash or a stray percent sign is no longer
+    to be told from others, and `a%2Fb`, `..` and `%25` are names like any.
+    """
+    resource = request.match_info.route.resource
+    pattern = resource.canonical.split("/") if resource is not None else []
+    parts = request.rel_url.raw_path.split("/")
+    values = []
+    for place, part in zip(pattern, parts, strict=False):
+        if place.startswith("{"):
+            try:
+                name = unquote(part, errors="strict")
+            except UnicodeDecodeError:
+                raise Malformed("the path is not percent-encoded UTF-8") from None
+            if len(name.encode()) > MAX_NAME_BYTES:
+                raise Invalid(f"longer than {MAX_NAME_BYTES} bytes", place.strip("{}"))
+            values.append(name)
+    return tuple(values)
+
+
+async def body(request: web.Request) -> Any:
+    """The request's JSON. Raises NotJson, or what the middleware answers 413 and 415 for."""
+    if request.content_type not in ("application/json", "application/octet-stream"):
+        # aiohttp says octet-stream where no type is given; that is taken for JSON.
+        raise web.HTTPUnsupportedMediaType(text=f"expected application/json, got {request.content_type}")
+    raw = await request.read()
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise NotJson(
+            f"the body is not JSON: {error}" if raw else "the body is empty; expected JSON"
+        ) from None

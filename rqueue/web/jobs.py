@@ -1,0 +1,98 @@
+"""Handlers of /v1/: the jobs."""
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from rqueue.domain.job import ASKED, DELETE, Job, Status
+from rqueue.web import schemas
+from rqueue.web.answers import answer, body, names
+from rqueue.web.context import STORE, TARGET, WAKE
+
+
+async def list_jobs(request: web.Request) -> web.StreamResponse:
+    """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
+    (type_,) = names(request)
+    query = schemas.list_query(dict(request.query))
+    store, left, after = request.app[STORE], query["limit"], query["cursor"]
+    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+    separator = b""
+    while True:
+        # The first page before the first byte, so that what is wrong with it has a status of its own.
+        page = await store.page(type_, query["owner_id"], query["status"], after, *([left] if left else []))
+        if not response.prepared:
+            await response.prepare(request)
+            await response.write(b'{"data":[')
+        after = page.cursor
+        for job in page.jobs:
+            await response.write(separator + orjson.dumps(job.document()))
+            separator = b","
+        if left is not None:
+            left -= len(page.jobs)
+        if not after or left == 0:
+            break
+    tail: dict[str, Any] = {"ok": True}
+    if left is not None:
+        tail["next"] = schemas.cursor(after) if after else None
+    await response.write(b"]," + orjson.dumps(tail)[1:])
+    await response.write_eof()
+    return response
+
+
+async def create_jobs(request: web.Request) -> web.Response:
+    """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
+    (type_,) = names(request)
+    written = await body(request)
+    jobs, pools = await request.app[STORE].create(type_, schemas.drafts(written, request.app[TARGET]))
+    for pool in pools:
+        request.app[WAKE](type_, pool)
+    documents = [job.document() for job in jobs]
+    return answer(documents if isinstance(written, list) else documents[0], 201)
+
+
+async def get_job(request: web.Request) -> web.Response:
+    """GET /v1/<type>/<request_id>: one job, and where it stands."""
+    job = await request.app[STORE].get(*names(request))
+    return answer(job.document())
+
+
+async def change_job(request: web.Request) -> web.Response:
+    """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
+    asked = schemas.change(await body(request))
+    store, (type_, request_id) = request.app[STORE], names(request)
+    if "status" in asked:
+        job, pool = await store.transition(type_, request_id, ASKED[Status(asked["status"])])
+    elif "data" in asked or "callback" in asked:
+        if "callback" in asked:
+            request.app[TARGET](asked["callback"])
+        draft = schemas.draft(asked["data"]) if "data" in asked else None
+        job, pool = await store.update(type_, request_id, asked.get("callback"), draft)
+    else:
+        job, pool, _ = await store.move(type_, request_id, *_where(asked))
+    return _changed(request, job, pool)
+
+
+async def delete_job(request: web.Request) -> web.Response:
+    """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
+    type_, request_id = names(request)
+    job, pool = await request.app[STORE].transition(type_, request_id, DELETE)
+    return _changed(request, job, pool)
+
+
+def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
+    if "priority" in asked:
+        return "priority", asked["priority"], ""
+    if "position" in asked:
+        return asked["position"], "", ""
+    if len(asked) == 2:
+        return "between", asked["after"], asked["before"]
+    (where, neighbour), *_ = asked.items()
+    return where, neighbour, ""
+
+
+def _changed(request: web.Request, job: Job, pool: str) -> web.Response:
+    if pool:
+        request.app[WAKE](job.type, pool)
+    preferred = request.headers.get("Prefer", "").replace(" ", "").split(",")
+    return answer(job.document() if "return=representation" in preferred else {})

@@ -1,0 +1,187 @@
+"""What clients may send, field by field. All that marshmallow finds becomes one of our errors."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from rqueue.domain.demand import demand
+from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, Draft, Status
+from rqueue.errors import Invalid, UnknownField
+
+MAX_BATCH = 1000
+MAX_LIMIT = 10_000
+_WAYS = "priority, position, before, after, after and before, status, data and/or callback"
+_CURSOR = re.compile(r"-?[0-9]{1,17}:.{1,300}", re.DOTALL)
+
+
+class Name(fields.String):
+    """A non-empty string of at most so many bytes."""
+
+    def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._most = most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("expected a string")
+        if not 0 < len(value.encode()) <= self._most:
+            raise ValidationError(f"expected 1 to {self._most} bytes, got {len(value.encode())}")
+        return value
+
+
+class Priority(fields.Field[int]):
+    """A whole number that a double holds exactly."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
+            raise ValidationError(f"expected a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        return value
+
+
+class JobBody(Schema):
+    """The body of a create."""
+
+    request_id = Name(required=True)
+    owner_id = Name(required=True)
+    callback = Name(MAX_CALLBACK_BYTES, required=True)
+    data = fields.Dict(load_default=dict)
+    priority = Priority(load_default=None)
+
+
+class ChangeBody(Schema):
+    """The body of a change: one of the ways to change a job."""
+
+    priority = Priority()
+    position = fields.String(validate=validate.OneOf(["front", "back"], error="expected front or back"))
+    before = Name()
+    after = Name()
+    status = fields.String(
+        validate=validate.OneOf(["running", "done", "queued"], error="expected running, done or queued")
+    )
+    data = fields.Dict()
+    callback = Name(MAX_CALLBACK_BYTES)
+
+    WAYS = (
+        *({"priority"}, {"position"}, {"before"}, {"after"}, {"before", "after"}),
+        *({"status"}, {"data"}, {"callback"}, {"data", "callback"}),
+    )
+
+    @validates_schema
+    def one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """A change that asked for two things at once could be half done."""
+        if set(data) not in self.WAYS:
+            raise ValidationError(f"expected one of: {_WAYS}")
+
+
+class ListQuery(Schema):
+    """The query of a list."""
+
+    owner_id = Name(load_default="")
+    status = fields.Enum(Status, by_value=True, load_default=None)
+    limit = fields.Integer(load_default=None, validate=validate.Range(1, MAX_LIMIT))
+    cursor = fields.String(load_default="")
+
+
+_JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
+
+
+def drafts(written: Any, check_callback: Callable[[str], object]) -> list[Draft]:
+    """Read the body of a create: one job, or a list of them. Raises Invalid or one of its children."""
+    if not isinstance(written, list):
+        return [_draft(written, "", check_callback)]
+    if not 0 < len(written) <= MAX_BATCH:
+        raise Invalid(f"{len(written)} jobs; expected 1 to {MAX_BATCH}")
+    return [_draft(one, f"{index}.", check_callback) for index, one in enumerate(written)]
+
+
+def _draft(written: Any, prefix: str, check_callback: Callable[[str], object]) -> Draft:
+    read = loaded(_JOB, written, prefix)
+    try:
+        check_callback(read["callback"])
+        return draft(
+            read["data"], **{name: read[name] for name in ("request_id", "owner_id", "callback", "priority")}
+        )
+    except Invalid as error:
+        error.field = prefix + (error.field or "")
+        raise
+
+
+def draft(
+    data: dict[str, Any],
+    request_id: str = "",
+    owner_id: str = "",
+    callback: str = "",
+    priority: int | None = None,
+) -> Draft:
+    """Normalise a job's data. Raises Invalid or InvalidDemand, naming the field."""
+    pool = data.get("host_aggregate")
+    if pool is not None and not (isinstance(pool, str) and 0 < len(pool.encode()) <= MAX_NAME_BYTES):
+        raise Invalid(f"expected a string of 1 to {MAX_NAME_BYTES} bytes", "data.host_aggregate")
+    project = data.get("project")
+    # Sorted keys, so what comes before and after the pool's name can be written before it is known.
+    before = _inside({key: value for key, value in data.items() if key < "host_aggregate"})
+    after = _inside({key: value for key, value in data.items() if key > "host_aggregate"})
+    return Draft(
+        request_id,
+        owner_id,
+        callback,
+        priority,
+        demand(data),
+        pool or "",
+        project if isinstance(project, str) else "",
+        data_head="{" + (before and before + ",") + '"host_aggregate":',
+        data_tail=(after and "," + after) + "}",
+    )
+
+
+def _inside(part: dict[str, Any]) -> str:
+    """The JSON text of a map without its braces."""
+    try:
+        return orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode()[1:-1]
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"cannot be kept: {error}", "data") from None
+
+
+def change(written: Any) -> dict[str, Any]:
+    """Read the body of a change. Raises Invalid or UnknownField."""
+    return loaded(_CHANGE, written)
+
+
+def list_query(query: dict[str, str]) -> dict[str, Any]:
+    """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
+    read = loaded(_LIST, query)
+    if read["cursor"]:
+        try:
+            read["cursor"] = base64.urlsafe_b64decode(read["cursor"]).decode()
+        except (binascii.Error, ValueError):
+            read["cursor"] = ""
+        if not _CURSOR.fullmatch(read["cursor"]):
+            raise Invalid("not a cursor that this service gave", "cursor")
+    return read
+
+
+def cursor(place: str) -> str:
+    """A place in a list in a form that fits a URL."""
+    return base64.urlsafe_b64encode(place.encode()).decode()
+
+
+def loaded(schema: Schema, written: Any, prefix: str = "") -> dict[str, Any]:
+    """What the schema reads. Raises UnknownField or Invalid for the first fault, with all in the message."""
+    if not isinstance(written, dict):
+        raise Invalid("expected a JSON object", prefix.rstrip(".") or None)
+    try:
+        return dict(schema.load(written))
+    except ValidationError as error:
+        faults = {str(name): " ".join(map(str, said)) for name, said in error.messages_dict.items()}
+        unknown = [name for name, said in faults.items() if said == schema.error_messages["unknown"]]
+        first = (unknown or list(faults))[0]
+        said = "; ".join(
+            text if name == "_schema" else f"{name[:80]}: {text}" for name, text in faults.items()
+        )
+        kind = UnknownField if unknown else Invalid
+        raise kind(said[:500], None if first == "_schema" else prefix + first[:80]) from None

@@ -1,0 +1,254 @@
+"""What tests are given: real servers, an own namespace each, a clock that they turn, a running service.
+
+`store` runs on every server there is and on fakeredis; `redis_url`, `service` and all that is built on
+them run on a real server only. Nobody sleeps to be right: time is `clock`, and the reaper is driven by
+`tick` and `drain`.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import fakeredis
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+
+from rqueue import app as composition
+from rqueue import config as configuration
+from rqueue.config import Config
+from rqueue.domain.job import Draft
+from rqueue.reaper import Reaper
+from rqueue.store import embedded as embedding
+from rqueue.store.connect import connect
+from rqueue.store.store import Store
+from rqueue.web.context import STORE
+from rqueue.web.schemas import draft as draft_of
+
+START = 1_800_000_000_000_000  # the microsecond at which a test's clock starts
+
+
+def _debian_redis() -> str | None:
+    return shutil.which("redis-server")
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with embedding.embedded(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary = _debian_redis()
+    if binary is None:
+        pytest.skip("NO redis-server on the PATH: Debian's package redis-server is not installed")
+    path = tmp_path_factory.mktemp("redis") / "redis.sock"
+    words = [w for name, value in embedding.OPTIONS.items() for w in (f"--{name}", value)]
+    server = subprocess.Popen([binary, *words, "--unixsocket", str(path), "--dir", str(path.parent)], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(500):
+            if path.exists():
+                break
+            time.sleep(0.01)
+        yield f"unix://{path}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> str:
+    """A real server: the embedded one."""
+    return valkey_url
+
+
+async def _emptied(redis: "Redis", namespace: str) -> None:
+    async for key in redis.scan_iter(f"{namespace}:*", count=1000):
+        await redis.unlink(key)
+
+
+@pytest.fixture(params=["valkey", "redis", "fakeredis"])
+async def redis(request: pytest.FixtureRequest, namespace: str) -> "AsyncIterator[Redis]":
+    """A client on every kind of server in turn; what the test wrote is removed."""
+    if request.param == "fakeredis":
+        client = fakeredis.FakeAsyncRedis(decode_responses=True)
+    else:
+        client = connect(request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param]))
+    async with client:
+        yield client
+        if request.param != "fakeredis":
+            await _emptied(client, namespace)
+
+
+@pytest.fixture
+async def real_redis(redis_url: str, namespace: str) -> "AsyncIterator[Redis]":
+    """A client on a real server; what the test wrote is removed."""
+    async with connect(redis_url) as client:
+        yield client
+        await _emptied(client, namespace)
+
+
+class Clock:
+    """A clock in microseconds that stands until a test turns it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += int(seconds * 1_000_000)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(redis: "Redis", namespace: str, clock: Clock) -> Store:
+    """A store on every kind of server in turn, with the test's clock."""
+    return Store(redis, namespace, clock)
+
+
+@pytest.fixture
+def real_store(real_redis: "Redis", namespace: str, clock: Clock) -> Store:
+    """A store on a real server, with the test's clock."""
+    return Store(real_redis, namespace, clock)
+
+
+def new(
+    request_id: str,
+    owner_id: str = "y",
+    priority: int | None = None,
+    callback: str | None = None,
+    **data: Any,
+) -> Draft:
+    """A draft with the usual values; `data` is the job's data."""
+    return draft_of(data, request_id, owner_id, callback or f"http://127.0.0.1:9/{request_id}", priority)
+
+
+@dataclass
+class Receiver:
+    """A client's end of the callbacks: a real server that keeps what arrives and answers as told."""
+
+    url: str = ""
+    calls: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    answer: Callable[[web.Request], Any] | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, request: web.Request) -> web.StreamResponse:
+        self.calls.append((request.path, dict(request.headers), await request.read()))
+        self.arrived.set()
+        response = self.answer(request) if self.answer else web.Response()
+        if asyncio.iscoroutine(response):
+            response = await response
+        assert isinstance(response, web.StreamResponse)
+        return response
+
+    async def until(self, count: int, seconds: float = 20) -> None:
+        """Wait until so many calls have arrived; fails when they have not in time."""
+        async with asyncio.timeout(seconds):
+            while len(self.calls) < count:
+                self.arrived.clear()
+                await self.arrived.wait()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application(client_max_size=1 << 24)
+    app.router.add_route("*", "/{path:.*}", receiver.take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    receiver.url = f"http://{host}:{port}"
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@dataclass
+class Service:
+    """A running service: its URL, a client, and its parts for the driving."""
+
+    url: str
+    client: aiohttp.ClientSession
+    store: Store
+    reaper: Reaper
+
+    async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
+        """One request; returns the status and the JSON. The path goes out as it is written."""
+        from yarl import URL
+
+        if body is not None:
+            options["json"] = body
+        async with self.client.request(method, URL(self.url + path, encoded=True), **options) as response:
+            return response.status, await response.json()
+
+    async def settle(self) -> None:
+        """Everything that can happen now has happened: examined, called, written."""
+        await self.reaper.tick()
+        await self.reaper.drain()
+        await self.reaper.tick()
+
+
+def config_of(namespace: str, **changes: Any) -> Config:
+    settings = configuration.read({"RQUEUE_NAMESPACE": namespace, "RQUEUE_PORT": "0"})
+    return replace(settings, **{"callback_timeout": 2, "callback_allow": ("127.0.0.0/8",), **changes})
+
+
+@asynccontextmanager
+async def serving(config: Config, redis_url: str, now: Callable[[], int] | None = None) -> AsyncIterator[Service]:
+    """The whole service on a free port, on a real server."""
+    listening = composition._listen("127.0.0.1", 0)
+    url = "http://127.0.0.1:{}".format(listening.getsockname()[1])
+    app = composition.build(config, redis_url, f"{url}/inbox/", now)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.SockSite(runner, listening).start()
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client:
+            yield Service(url, client, app[STORE], app[composition.REAPER])
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def service(redis_url: str, real_redis: "Redis", namespace: str, clock: Clock) -> AsyncIterator[Service]:
+    """A running service on a real server with the test's clock; it may call loopback."""
+    async with serving(config_of(namespace), redis_url, clock) as service:
+        yield service
+
+
+SEED_JOB = {
+    "request_id": "d",
+    "owner_id": "y",
+    "data": {"instances": [{"VCPU": 1, "Memory": 1, "Disk": 1}], "project": "project id"},
+    "callback": "abc",
+}
