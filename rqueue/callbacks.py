@@ -24,7 +24,7 @@ from aiohttp.client_middlewares import ClientHandlerType
 from standardwebhooks import Webhook
 from yarl import URL
 
-from rqueue.domain.job import MAX_CALLBACK_BYTES, Job
+from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
 
 QUICK_TRIES = 3
@@ -183,7 +183,8 @@ class Callbacks:
         except InvalidCallback as error:
             return Verdict("forbidden", f"callback: {error.message}")
         self._trusted.set(self._guard.trusts_host(url.host or ""))
-        document = {"type": "job.admitted", "timestamp": _now().isoformat(), "data": job.document()}
+        admitted = written(job.admitted_at or job.updated_at)
+        document = {"type": "job.admitted", "timestamp": admitted, "data": job.document()}
         body = orjson.dumps(document)
         sign = self._signing(f"adm_{job.admission}", body)
         try:

@@ -6,15 +6,13 @@ them run on a real server only. Nobody sleeps to be right: time is `clock`, and 
 """
 
 import asyncio
-import os
 import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -54,7 +52,9 @@ def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("NO redis-server on the PATH: Debian's package redis-server is not installed")
     path = tmp_path_factory.mktemp("redis") / "redis.sock"
     words = [w for name, value in embedding.OPTIONS.items() for w in (f"--{name}", value)]
-    server = subprocess.Popen([binary, *words, "--unixsocket", str(path), "--dir", str(path.parent)], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [binary, *words, "--unixsocket", str(path), "--dir", str(path.parent)], stdout=subprocess.DEVNULL
+    )
     try:
         for _ in range(500):
             if path.exists():
@@ -88,7 +88,9 @@ async def redis(request: pytest.FixtureRequest, namespace: str) -> "AsyncIterato
     if request.param == "fakeredis":
         client = fakeredis.FakeAsyncRedis(decode_responses=True)
     else:
-        client = connect(request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param]))
+        client = connect(
+            request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param])
+        )
     async with client:
         yield client
         if request.param != "fakeredis":
@@ -224,10 +226,12 @@ def config_of(namespace: str, **changes: Any) -> Config:
 
 
 @asynccontextmanager
-async def serving(config: Config, redis_url: str, now: Callable[[], int] | None = None) -> AsyncIterator[Service]:
+async def serving(
+    config: Config, redis_url: str, now: Callable[[], int] | None = None
+) -> AsyncIterator[Service]:
     """The whole service on a free port, on a real server."""
     listening = composition._listen("127.0.0.1", 0)
-    url = "http://127.0.0.1:{}".format(listening.getsockname()[1])
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     app = composition.build(config, redis_url, f"{url}/inbox/", now)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -240,7 +244,9 @@ async def serving(config: Config, redis_url: str, now: Callable[[], int] | None 
 
 
 @pytest.fixture
-async def service(redis_url: str, real_redis: "Redis", namespace: str, clock: Clock) -> AsyncIterator[Service]:
+async def service(
+    redis_url: str, real_redis: "Redis", namespace: str, clock: Clock
+) -> AsyncIterator[Service]:
     """A running service on a real server with the test's clock; it may call loopback."""
     async with serving(config_of(namespace), redis_url, clock) as service:
         yield service

@@ -23,7 +23,10 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
         return keys.of(type_, name)
 
     async def below(prefix: str) -> dict[str, str]:
-        return {found[len(key(prefix)) :]: found async for found in redis.scan_iter(_escaped(key(prefix)) + "*", count=1000)}
+        return {
+            found[len(key(prefix)) :]: found
+            async for found in redis.scan_iter(_escaped(key(prefix)) + "*", count=1000)
+        }
 
     jobs = {request_id: await redis.hgetall(name) for request_id, name in (await below("job:")).items()}
 
@@ -70,7 +73,9 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
                         counter[f"{host}/{resource}"] += amount
             assert next(hosts, None) is None
     used = {pool: await redis.hgetall(name) for pool, name in (await below("used:")).items()}
-    assert {p: {f: int(a) for f, a in of.items()} for p, of in used.items()} == {p: dict(c) for p, c in charged.items() if c}
+    assert {p: {f: int(a) for f, a in of.items()} for p, of in used.items()} == {
+        p: dict(c) for p, c in charged.items() if c
+    }
 
     due = await zset(key("due"))
     for request_id in due:

@@ -104,6 +104,7 @@ class Job:
     attempts: int | None = None
     last_error: str | None = None
     admission: str | None = None
+    admitted_at: int | None = None
     position: int | None = None
     ahead: int | None = None
     reason: Reason | None = None

@@ -86,6 +86,7 @@ def job_of(
             attempts=int(fields["Attempts"]) if "Attempts" in fields else None,
             last_error=fields.get("LastError"),
             admission=fields.get("Admission"),
+            admitted_at=int(fields["AdmittedAt"]) if "AdmittedAt" in fields else None,
             position=position,
             ahead=ahead,
             reason=None if reason is None else Reason(reason),

@@ -9,9 +9,7 @@ local function text(number)
 end
 
 local function moment(now)
-  if now ~= "" then
-    return tonumber(now)
-  end
+  if now ~= "" then return tonumber(now) end
   local time = redis.call("TIME")
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end

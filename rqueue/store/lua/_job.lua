@@ -44,9 +44,7 @@ local function came(job)
   local head = redis.call("HGET", heads, job.Pool)
   if head then
     local score, member = place_of(head)
-    if not precedes(job.priority, job.member, score, member) then
-      return 0
-    end
+    if not precedes(job.priority, job.member, score, member) then return 0 end
     redis.call("HSET", heads, job.Pool, place_text(job.priority, job.member))
   end
   return wake_pool(job.Pool)
@@ -97,9 +95,7 @@ local function charge(job, sign)
       at = at + 1
       for resource, amount in pairs(run[2]) do
         local field = hosts[at] .. "/" .. resource
-        if redis.call("HINCRBY", key, field, text(sign * amount)) == 0 then
-          redis.call("HDEL", key, field)
-        end
+        if redis.call("HINCRBY", key, field, text(sign * amount)) == 0 then redis.call("HDEL", key, field) end
       end
     end
   end

@@ -27,17 +27,13 @@ local function bytes_before(a, b)
   local length = math.min(#a, #b)
   for i = 1, length do
     local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then
-      return x < y
-    end
+    if x ~= y then return x < y end
   end
   return #a < #b
 end
 
 local function precedes(score_a, member_a, score_b, member_b)
-  if score_a ~= score_b then
-    return score_a < score_b
-  end
+  if score_a ~= score_b then return score_a < score_b end
   return bytes_before(member_a, member_b)
 end
 

@@ -61,18 +61,14 @@ local function fit(demand, hosts, total, empty)
   for index, run in ipairs(demand) do
     local share = 0
     for resource, amount in pairs(run[2]) do
-      if (total[resource] or 0) < amount then
-        return nil
-      end
+      if (total[resource] or 0) < amount then return nil end
       share = math.max(share, amount / total[resource])
     end
     runs[index] = { index = index, first = at, count = run[1], shape = run[2], share = share }
     at = at + run[1]
   end
   table.sort(runs, function(a, b)
-    if a.share ~= b.share then
-      return a.share > b.share
-    end
+    if a.share ~= b.share then return a.share > b.share end
     return a.index < b.index
   end)
 
@@ -91,17 +87,13 @@ local function fit(demand, hosts, total, empty)
     end
     -- Filling a host makes it only fuller, so one sorting serves all instances of a shape.
     table.sort(candidates, function(a, b)
-      if a.fullness ~= b.fullness then
-        return a.fullness > b.fullness
-      end
+      if a.fullness ~= b.fullness then return a.fullness > b.fullness end
       return a.host.name < b.host.name
     end)
     local placed = 0
     for _, candidate in ipairs(candidates) do
       local take = math.min(candidate.holds, run.count - placed)
-      if take == 0 then
-        break
-      end
+      if take == 0 then break end
       local used = {}
       for resource, amount in pairs(used_of(candidate.host)) do
         used[resource] = amount
@@ -115,9 +107,7 @@ local function fit(demand, hosts, total, empty)
         placement[run.first + placed] = candidate.host.name
       end
     end
-    if placed < run.count then
-      return nil
-    end
+    if placed < run.count then return nil end
   end
   return placement, after
 end

@@ -6,9 +6,7 @@
 -- default. What a client wrote is never decoded: Data comes in two halves around the pool's name.
 
 local function resolve(pool, project, owner_id, default_pool)
-  if pool ~= "" then
-    return pool
-  end
+  if pool ~= "" then return pool end
   local found = project ~= "" and redis.call("HGET", projects, project)
   return found
     or redis.call("HGET", projects, owner_id)

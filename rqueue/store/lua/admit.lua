@@ -11,20 +11,17 @@
 -- bounds the jobs examined; `nonce` makes the admission's name, which is unique and holds nothing
 -- that a client chose. The claim, a moment in ms, is until when the caller alone may call.
 
-if redis.call("HGET", settings, "paused") == "1" then
-  return { "ok", 0 }
-end
+if redis.call("HGET", settings, "paused") == "1" then return { "ok", 0 } end
 redis.call("SREM", wake, pool)
 local line = pool_ .. pool
 local start = 0
 local head = redis.call("HGET", heads, pool)
-if head then
-  start = before(line, place_of(head))
-end
+if head then start = before(line, place_of(head)) end
+redis.call("HDEL", heads, pool)
 
 local now_us = moment(now)
 local deadline = milliseconds(now_us) + tonumber(redis.call("HGET", settings, "call_deadline") or call_deadline) * 1000
-local claim = math.min(milliseconds(now_us) + tonumber(claim_ms), deadline)
+local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
 local hosts, total = hosts_of(pool)
 local judged = {}
 local reply = { "ok", 0 }
@@ -32,14 +29,10 @@ local reply = { "ok", 0 }
 -- "fits" with a placement, "blocked", or "never". Equal demands are judged once a pass, since what a
 -- pass admits only makes less room.
 local function judge(demand)
-  if judged[demand] then
-    return judged[demand]
-  end
+  if judged[demand] then return judged[demand] end
   local readable, runs = pcall(cjson.decode, demand)
   local ran, placement, after = pcall(fit, readable and runs, hosts, total, false)
-  if ran and placement then
-    return "fits", placement, after
-  end
+  if ran and placement then return "fits", placement, after end
   local _, possible = pcall(fit, runs, hosts, total, true)
   judged[demand] = ran and possible and "blocked" or "never"
   return judged[demand]
@@ -52,14 +45,14 @@ local function admit(job, placement, after)
   redis.call("ZADD", running, text(job.priority), job.member)
   redis.call("HSET", job_ .. job.id,
     "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 0,
-    "Deadline", text(deadline), "UpdatedAt", text(now_us))
+    "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
   charge(job, 1)
   for name, used in pairs(after) do
     hosts[name].used = used
   end
-  redis.call("ZADD", due, text(claim), job.id)
+  redis.call("ZADD", due, claim, job.id)
   event("admitted", job.id, "queued", "calling")
-  reply[#reply + 1] = { job.id, job.Callback or "", admission, text(claim) }
+  reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
 end
 
 local index, stands = start, nil
@@ -96,7 +89,5 @@ if stands then
 elseif redis.call("EXISTS", line) == 1 then
   -- Nobody here could ever go: whoever comes is the first to be examined.
   redis.call("HSET", heads, pool, place_text(MAX_PRIORITY + 1, ""))
-else
-  redis.call("HDEL", heads, pool)
 end
 return reply

@@ -29,13 +29,9 @@ end
 local ids, targets = {}, {}
 for at = drafts + 1, #ARGV, WIDTH do
   local id, callback, index = ARGV[at], ARGV[at + 2], (at - drafts - 1) / WIDTH
-  if ids[id] or redis.call("EXISTS", job_ .. id) == 1 then
-    return { "duplicate_request_id", index, id }
-  end
+  if ids[id] or redis.call("EXISTS", job_ .. id) == 1 then return { "duplicate_request_id", index, id } end
   local holder = targets[callback] or redis.call("HGET", callbacks, callback)
-  if holder then
-    return { "duplicate_callback", index, holder }
-  end
+  if holder then return { "duplicate_callback", index, holder } end
   ids[id], targets[callback] = true, id
 end
 
@@ -45,7 +41,7 @@ for at = drafts + 1, #ARGV, WIDTH do
   local pool = resolve(ARGV[at + 5], ARGV[at + 6], owner_id, default_pool)
   local job = { id = id, OwnerID = owner_id, Pool = pool, ID = text(redis.call("INCR", seq)) }
   if asked == "" then
-    job.priority, job.rank = place_last(job, at_end(), now_us)
+    job.priority, job.rank = place_between(job, last_entry(), nil, now_us)
   else
     job.priority, job.rank = place_at(job, tonumber(asked))
   end
@@ -53,9 +49,7 @@ for at = drafts + 1, #ARGV, WIDTH do
     "ID", job.ID, "CreatedAt", text(now_us), "UpdatedAt", text(now_us), "OwnerID", owner_id,
     "Data", data_with(pool, ARGV[at + 7], ARGV[at + 8]), "Callback", callback, "Priority", text(job.priority),
     "Status", "queued", "Pool", pool, "Demand", demand, "Nonce", nonce)
-  if job.rank ~= natural_rank(job.ID) then
-    store_rank(job)
-  end
+  if job.rank ~= natural_rank(job.ID) then store_rank(job) end
   redis.call("HSET", callbacks, callback, id)
   if stand(job) == 1 then
     pools[pool] = true

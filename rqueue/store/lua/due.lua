@@ -1,7 +1,7 @@
 -- due: do what time brings: redeliver, fail, expire, purge. Works off a bounded number of jobs.
 --
 -- KEYS    running ended settings due wake callbacks job: owner: used:
--- NEEDS   clock order job
+-- NEEDS   clock order job claim
 -- ARGV    claim_ms most retention now
 -- REPLY   1 where more is due, else 0, the pools to examine, then for each job to call:
 --         {request_id, callback, admission, claim}
@@ -27,15 +27,14 @@ for _, id in ipairs(ids) do
   if not job or job.Status == "queued" then
     redis.call("ZREM", due, id)
   elseif job.Status == "calling" then
-    local deadline = tonumber(job.Deadline) or 0
-    if now_ms >= deadline then
+    if now_ms >= (tonumber(job.Deadline) or 0) then
       release(job)
       if redis.call("HEXISTS", job_ .. id, "LastError") == 0 then
         redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
       end
       finish(job, "failed", now_us, keep)
     else
-      local claim = text(math.min(now_ms + tonumber(claim_ms), deadline))
+      local claim = until_deadline(job, now_us, claim_ms)
       redis.call("ZADD", due, claim, id)
       reply[#reply + 1] = { id, job.Callback or "", job.Admission or "", claim }
     end

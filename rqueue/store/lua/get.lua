@@ -7,14 +7,10 @@
 -- ERRORS  job_not_found
 
 local job = load(request_id)
-if not job then
-  return { "job_not_found" }
-end
+if not job then return { "job_not_found" } end
 local fields = redis.call("HGETALL", job_ .. request_id)
 local position = job.Status == "queued" and redis.call("ZRANK", queue, job.member)
-if not position then
-  return { "ok", fields }
-end
+if not position then return { "ok", fields } end
 local ahead = redis.call("ZRANK", pool_ .. job.Pool, job.member) or 0
 
 local reason = ahead > 0 and "behind" or "waiting_for_capacity"

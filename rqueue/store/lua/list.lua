@@ -47,9 +47,7 @@ end
 local reply, size, looked = { "ok", "" }, 0, 0
 for _ = 1, tonumber(most) do
   local entry = next_entry()
-  if not entry or size > tonumber(bytes) then
-    break
-  end
+  if not entry or size > tonumber(bytes) then break end
   looked = looked + 1
   reply[2] = place_text(entry.score, entry.member)
   local id = source == "ended" and entry.member or id_of(entry.member)

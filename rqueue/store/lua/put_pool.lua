@@ -12,16 +12,12 @@
 local wanted = {}
 for _, project in ipairs(cjson.decode(projects_of)) do
   local holder = redis.call("HGET", projects, project)
-  if holder and holder ~= pool then
-    return { "project_taken", project, holder }
-  end
+  if holder and holder ~= pool then return { "project_taken", project, holder } end
   wanted[project] = true
 end
 local held = redis.call("HGETALL", projects)
 for i = 1, #held, 2 do
-  if held[i + 1] == pool and not wanted[held[i]] then
-    redis.call("HDEL", projects, held[i])
-  end
+  if held[i + 1] == pool and not wanted[held[i]] then redis.call("HDEL", projects, held[i]) end
 end
 for project in pairs(wanted) do
   redis.call("HSET", projects, project, pool)

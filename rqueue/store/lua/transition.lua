@@ -10,32 +10,22 @@
 -- turn for which the caller speaks: nothing changes when the job has gone on without it.
 
 local job = load(request_id)
-if not job then
-  return { "job_not_found" }
-end
-if admission ~= "" and job.Admission ~= admission then
-  return { "lost_claim", job.Status }
-end
-if job.Nonce == nonce then
-  return { "ok", job.Pool, redis.call("HGETALL", job_ .. request_id) }
-end
+if not job then return { "job_not_found" } end
+if admission ~= "" and job.Admission ~= admission then return { "lost_claim", job.Status } end
+if job.Nonce == nonce then return { "ok", job.Pool, redis.call("HGETALL", job_ .. request_id) } end
 local to = nil
 for from, target in string.gmatch(moves, "(%a+):(%a+)") do
   if from == job.Status then
     to = target
   end
 end
-if not to then
-  return { "illegal_transition", job.Status }
-end
+if not to then return { "illegal_transition", job.Status } end
 
 local now_us = moment(now)
 local woke = 0
 local held = job.Status == "calling" or job.Status == "running"
 redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us))
-if error ~= "" then
-  redis.call("HSET", job_ .. request_id, "LastError", error)
-end
+if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) end
 
 if to == "running" then
   redis.call("HSET", job_ .. request_id, "Status", to)
@@ -56,10 +46,8 @@ elseif to == "queued" then
     redis.call("ZREM", due, request_id)
   end
   redis.call("HSET", job_ .. request_id, "Status", to)
-  redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "Attempts", "LastError")
-  if stand(job) == 1 then
-    woke = 1
-  end
+  redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "AdmittedAt", "Attempts", "LastError")
+  woke = math.max(stand(job), woke)
   event(to, request_id, job.Status, to)
 else
   if held then

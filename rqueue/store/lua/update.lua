@@ -9,17 +9,11 @@
 -- An empty callback, or an empty demand, leaves the one there is.
 
 local job = load(request_id)
-if not job then
-  return { "job_not_found" }
-end
-if job.Status ~= "queued" then
-  return { "illegal_transition", job.Status }
-end
+if not job then return { "job_not_found" } end
+if job.Status ~= "queued" then return { "illegal_transition", job.Status } end
 if callback ~= "" and callback ~= job.Callback then
   local holder = redis.call("HGET", callbacks, callback)
-  if holder then
-    return { "duplicate_callback", 0, holder }
-  end
+  if holder then return { "duplicate_callback", 0, holder } end
   redis.call("HDEL", callbacks, job.Callback)
   redis.call("HSET", callbacks, callback, request_id)
   redis.call("HSET", job_ .. request_id, "Callback", callback)
