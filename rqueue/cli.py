@@ -57,7 +57,8 @@ def serve() -> None:
 def _started(url: str, redis_url: str) -> None:
     # Without what a URL of Redis may hold of a password.
     shown = redis_url.rpartition("@")[2] if "@" in redis_url else redis_url
-    logging.getLogger("rqueue").info("rqueue %s listens on %s, its Redis is %s", __version__, url, shown)
+    message = f"rqueue {__version__} listens on {url}, its Redis is {shown}"
+    logging.getLogger("rqueue").info(message, extra={"url": url})
 
 
 @main.command()

@@ -14,7 +14,15 @@ from dataclasses import replace
 
 from rqueue.callbacks import Callbacks, Verdict, full_jitter
 from rqueue.domain.job import ACCEPTED, UNREACHABLE, UNWANTED
-from rqueue.errors import IllegalTransition, InvalidCallback, JobNotFound, LostClaim, RqueueError, Unavailable
+from rqueue.errors import (
+    IllegalTransition,
+    InvalidCallback,
+    JobNotFound,
+    LostClaim,
+    RqueueError,
+    StoreDamaged,
+    Unavailable,
+)
 from rqueue.store.answers import Turn
 from rqueue.store.store import Store
 
@@ -92,13 +100,10 @@ class Reaper:
     async def tick(self) -> None:
         """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
         for type_ in await self._store.types():
-            more = True
-            while more:
-                work = await self._store.due(type_, self._claim_ms)
-                self._take(work.turns)
-                for pool in work.pools:
-                    self.wake(type_, pool)
-                more = work.more
+            try:
+                await self._look_at_due(type_)
+            except StoreDamaged as error:
+                log.error("%s: %s", error.code, error.message)
         await self._admit_woken()
         self._last_tick = time.monotonic()
 
@@ -121,6 +126,15 @@ class Reaper:
         for task in self._tasks:
             task.cancel()
 
+    async def _look_at_due(self, type_: str) -> None:
+        more = True
+        while more:
+            work = await self._store.due(type_, self._claim_ms)
+            self._take(work.turns)
+            for pool in work.pools:
+                self.wake(type_, pool)
+            more = work.more
+
     # --- who goes next -----------------------------------------------------------------------------
 
     async def _admit_woken(self) -> None:
@@ -130,6 +144,10 @@ class Reaper:
             del self._woken[type_, pool]
             try:
                 work = await self._store.admit(type_, pool, self._claim_ms)
+            except StoreDamaged as error:
+                # It stays in `wake`, so each tick tries again until it is mended; the others go on.
+                log.error("%s: %s", error.code, error.message)
+                continue
             except Unavailable:
                 self.wake(type_, pool)
                 raise
@@ -143,7 +161,7 @@ class Reaper:
     # --- call them ---------------------------------------------------------------------------------
 
     def _take(self, turns: tuple[Turn, ...]) -> None:
-        """Take on deliveries. At most so many go to one host and port at once; the others stand in its line."""
+        """Take on deliveries: at most so many to one host and port at once, the others stand in its line."""
         for turn in turns:
             key = (turn.type, turn.request_id)
             if key in self._waiting:

@@ -57,6 +57,21 @@ class Queue:
     pools: tuple[str, ...]
 
 
+# Answers of a server that is there and cannot serve now; any other refusal is for what a key holds.
+_AWAY = (
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    "command not allowed when used memory",
+)
+
+
 def job_of(
     type_: str,
     request_id: str,
@@ -137,8 +152,9 @@ def answers(type_: str, request_id: str = "", indexed: bool = False) -> Iterator
     except ScriptError as error:
         raise _conflict(error.code, error.details, type_, request_id, indexed) from None
     except redis.exceptions.RedisError as error:
-        if isinstance(error, redis.exceptions.ResponseError) and str(error).startswith(("WRONGTYPE", "ERR")):
-            raise errors.StoreDamaged(f"Redis refused a command on type {type_!r}: {error}") from error
+        if isinstance(error, redis.exceptions.ResponseError) and not str(error).startswith(_AWAY):
+            what = f"job {request_id!r} of type {type_!r}" if request_id else f"type {type_!r}"
+            raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
         raise errors.RedisUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
 
 

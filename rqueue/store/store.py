@@ -4,6 +4,7 @@ All that is decided is decided in Lua; here arguments are put in order and answe
 errors. Knows no HTTP and calls nobody back.
 """
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from rqueue.domain.pool import Pool
 from rqueue.store.answers import Page, Queue, Turn, Work, answers, by_host, job_of, settings_of, turns_of
 from rqueue.store.keys import Keys
 from rqueue.store.scripts import Scripts
+
+log = logging.getLogger("rqueue.store")
 
 DEFAULTS = Settings()
 PAGE = 100
@@ -153,7 +156,14 @@ class Store:
                 most=min(most, PAGE),
                 bytes=PAGE_BYTES,
             )
-        return Page([job_of(type_, request_id, flat) for request_id, flat in found], after)
+        jobs = []
+        for request_id, flat in found:
+            try:
+                jobs.append(job_of(type_, request_id, flat))
+            except errors.StoreDamaged as error:
+                # One job that a hand edit broke must not hide all others.
+                log.warning("left out of the list: %s", error.message)
+        return Page(jobs, after)
 
     # --- what the reaper does ----------------------------------------------------------------------
 

@@ -19,16 +19,11 @@ class Inbox:
 
     def take(self, path: str, headers: dict[str, str], body: str) -> None:
         """Keep one callback; only the headers of the webhook scheme are of interest."""
-        self._arrived.appendleft(
-            {
-                "at": datetime.now(UTC).isoformat(),
-                "path": path,
-                "headers": {
-                    name: value for name, value in headers.items() if name.lower().startswith("webhook-")
-                },
-                "body": body[:BODY_KEPT],
-            }
-        )
+        signed = {
+            name.lower(): value for name, value in headers.items() if name.lower().startswith("webhook-")
+        }
+        at = datetime.now(UTC).isoformat()
+        self._arrived.appendleft({"at": at, "path": path, "headers": signed, "body": body[:BODY_KEPT]})
 
     def shown(self) -> list[dict[str, Any]]:
         """What is kept, newest first."""

@@ -10,7 +10,7 @@ from rqueue.web.answers import refusal, refused
 
 log = logging.getLogger("rqueue.web")
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
 @web.middleware
@@ -37,7 +37,7 @@ def _http(request: web.Request, error: web.HTTPException) -> web.Response:
         message = f"there is nothing at {request.path}"
     elif error.status == 413:
         message = f"the body is larger than {request.client_max_size} bytes (RQUEUE_MAX_BODY)"
-    response = refusal(_CODES.get(error.status, "bad_request"), message, error.status)
+    response = refusal(CODES.get(error.status, "bad_request"), message, error.status)
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         response = refusal("method_not_allowed", f"{error.method} is not among {allowed}", 405)

@@ -1,6 +1,6 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads events job: owner: pool: used:
+-- KEYS    queue running ended due wake heads settings events job: owner: pool: used:
 -- NEEDS   clock order
 --
 -- `heads` holds, for a pool that was examined, the place at which it stands still: no empty pool
@@ -13,9 +13,15 @@ local function natural_rank(id)
   return tonumber(id) * RANK_STEP
 end
 
+-- A number from the queue's settings; what a hand edit made unreadable counts as not set.
+local function setting(name, default)
+  return tonumber(redis.call("HGET", settings, name) or "") or tonumber(default)
+end
+
 -- The fields of a job that scripts use, or nil. A hash that was cut by hand counts as none.
 local function load(id)
-  local values = redis.call("HMGET", job_ .. id, unpack(FIELDS))
+  local values = redis.pcall("HMGET", job_ .. id, unpack(FIELDS))
+  if values.err then return nil end
   local job = { id = id }
   for i, name in ipairs(FIELDS) do
     job[name] = values[i] or nil
@@ -39,11 +45,15 @@ local function wake_pool(pool)
   return 1
 end
 
+-- Where a pool stands still: a score and a member, or nil.
+local function head_of(pool)
+  return place_of(redis.call("HGET", heads, pool) or "")
+end
+
 -- After a job came to a place in its pool: may it go, or does it stand behind one that cannot?
 local function came(job)
-  local head = redis.call("HGET", heads, job.Pool)
-  if head then
-    local score, member = place_of(head)
+  local score, member = head_of(job.Pool)
+  if score then
     if not precedes(job.priority, job.member, score, member) then return 0 end
     redis.call("HSET", heads, job.Pool, place_text(job.priority, job.member))
   end

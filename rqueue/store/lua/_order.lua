@@ -43,8 +43,8 @@ local function place_text(score, member)
 end
 
 local function place_of(written)
-  local colon = string.find(written, ":", 1, true)
-  return tonumber(string.sub(written, 1, colon - 1)), string.sub(written, colon + 1)
+  local score, member = string.match(written, "^(-?%d+):(.*)$")
+  return tonumber(score), member
 end
 
 -- How many members of a set stand before a place that need not be there: O(log n) steps.

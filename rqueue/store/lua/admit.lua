@@ -12,15 +12,13 @@
 -- that a client chose. The claim, a moment in ms, is until when the caller alone may call.
 
 if redis.call("HGET", settings, "paused") == "1" then return { "ok", 0 } end
-redis.call("SREM", wake, pool)
 local line = pool_ .. pool
-local start = 0
-local head = redis.call("HGET", heads, pool)
-if head then start = before(line, place_of(head)) end
+local score_of_head, member_of_head = head_of(pool)
+local index = score_of_head and before(line, score_of_head, member_of_head) or 0
 redis.call("HDEL", heads, pool)
 
 local now_us = moment(now)
-local deadline = milliseconds(now_us) + tonumber(redis.call("HGET", settings, "call_deadline") or call_deadline) * 1000
+local deadline = milliseconds(now_us) + setting("call_deadline", call_deadline) * 1000
 local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
 local hosts, total = hosts_of(pool)
 local judged = {}
@@ -41,12 +39,12 @@ end
 local function admit(job, placement, after)
   local admission = nonce .. "-" .. job.ID
   job.Placement = cjson.encode(placement)
+  charge(job, 1)
   leave_line(job)
   redis.call("ZADD", running, text(job.priority), job.member)
   redis.call("HSET", job_ .. job.id,
     "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 0,
     "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
-  charge(job, 1)
   for name, used in pairs(after) do
     hosts[name].used = used
   end
@@ -55,7 +53,7 @@ local function admit(job, placement, after)
   reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
 end
 
-local index, stands = start, nil
+local stands = nil
 for examined = 1, tonumber(most) + 1 do
   local entry = redis.call("ZRANGE", line, index, index, "WITHSCORES")
   if #entry == 0 then
@@ -65,7 +63,7 @@ for examined = 1, tonumber(most) + 1 do
   local member, score = entry[1], tonumber(entry[2])
   stands = place_text(score, member)
   if examined > tonumber(most) then
-    reply[2] = wake_pool(pool)
+    reply[2] = 1
     break
   end
   local job = load(id_of(member))
@@ -84,6 +82,8 @@ for examined = 1, tonumber(most) + 1 do
   end
 end
 
+-- Last, so that a pool which a hand edit made unreadable stays woken until it is mended.
+if reply[2] == 0 then redis.call("SREM", wake, pool) end
 if stands then
   redis.call("HSET", heads, pool, stands)
 elseif redis.call("EXISTS", line) == 1 then

@@ -22,10 +22,8 @@ if first and first.Nonce == nonce then
 end
 
 local count = (#ARGV - drafts) / WIDTH
-local max_queued = redis.call("HGET", settings, "max_queued")
-if max_queued and redis.call("ZCARD", queue) + count > tonumber(max_queued) then
-  return { "queue_full", max_queued }
-end
+local max_queued = setting("max_queued", nil)
+if max_queued and redis.call("ZCARD", queue) + count > max_queued then return { "queue_full", max_queued } end
 local ids, targets = {}, {}
 for at = drafts + 1, #ARGV, WIDTH do
   local id, callback, index = ARGV[at], ARGV[at + 2], (at - drafts - 1) / WIDTH

@@ -11,7 +11,7 @@ local now_us = moment(now)
 local now_ms = math.floor(now_us / 1000)
 local ids = redis.call("ZRANGEBYSCORE", due, "-inf", text(now_ms), "LIMIT", 0, tonumber(most))
 local reply = { "ok", #ids == tonumber(most) and 1 or 0, {} }
-local keep = tonumber(redis.call("HGET", settings, "retention") or retention)
+local keep = setting("retention", retention)
 
 local function purge(job)
   redis.call("DEL", job_ .. job.id)

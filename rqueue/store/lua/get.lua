@@ -14,17 +14,14 @@ if not position then return { "ok", fields } end
 local ahead = redis.call("ZRANK", pool_ .. job.Pool, job.member) or 0
 
 local reason = ahead > 0 and "behind" or "waiting_for_capacity"
-local head = redis.call("HGET", heads, job.Pool)
+local score, member = head_of(job.Pool)
 if redis.call("HGET", settings, "paused") == "1" then
   reason = "paused"
 elseif redis.call("SISMEMBER", pools, job.Pool) == 0 then
   reason = "no_pool"
-elseif head then
-  local score, member = place_of(head)
-  if precedes(job.priority, job.member, score, member) then
-    reason = "never_fits"
-  elseif job.priority == score and job.member == member then
-    reason = "waiting_for_capacity"
-  end
+elseif score and precedes(job.priority, job.member, score, member) then
+  reason = "never_fits"
+elseif job.priority == score and job.member == member then
+  reason = "waiting_for_capacity"
 end
 return { "ok", fields, position, ahead, reason }

@@ -51,7 +51,7 @@ for _ = 1, tonumber(most) do
   looked = looked + 1
   reply[2] = place_text(entry.score, entry.member)
   local id = source == "ended" and entry.member or id_of(entry.member)
-  local state = redis.call("HMGET", job_ .. id, "Status", "OwnerID")
+  local state = redis.pcall("HMGET", job_ .. id, "Status", "OwnerID")
   if state[1] and (status == "" or state[1] == status) and (owner_id == "" or state[2] == owner_id) then
     local fields = redis.call("HGETALL", job_ .. id)
     for _, value in ipairs(fields) do

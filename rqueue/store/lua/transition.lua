@@ -29,7 +29,7 @@ if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) e
 
 if to == "running" then
   redis.call("HSET", job_ .. request_id, "Status", to)
-  local lease = tonumber(redis.call("HGET", settings, "lease_seconds") or lease_seconds)
+  local lease = setting("lease_seconds", lease_seconds)
   if lease then
     redis.call("ZADD", due, text(milliseconds(now_us) + lease * 1000), request_id)
   else
@@ -55,6 +55,6 @@ else
   else
     woke = leave_line(job)
   end
-  finish(job, to, now_us, tonumber(redis.call("HGET", settings, "retention") or retention))
+  finish(job, to, now_us, setting("retention", retention))
 end
 return { "ok", woke == 1 and job.Pool or "", redis.call("HGETALL", job_ .. request_id) }

@@ -1,0 +1,55 @@
+# Every target does all set-up that it needs, in a virtual environment of the project's own.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help install demo test lint bench debian clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with rqueue in it
+
+demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
+	@$(BIN)/rqueue demo $(ARGS)
+
+test: $(VENV)/.developing debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.developing ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
+
+bench: $(VENV)/.developing ## how fast it is here, against a bare handler; ARGS=--quick for a short one
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+SHELL := bash
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rqueue needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: setup.cfg pyproject.toml rqueue/__init__.py | $(VENV)/bin/python
+	@echo "setting up $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	@echo "adding what the tests need"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# What Debian has for the tests. Where it cannot be installed, those tests are skipped and say so.
+debian:
+	@if ! command -v redis-server >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing Debian's redis-server for the tests"; \
+		(apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server) >/dev/null 2>&1 \
+		|| echo "could not: the tests on it will be skipped"; \
+	fi
