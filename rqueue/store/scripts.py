@@ -97,8 +97,13 @@ class Scripts:
         self._redis = redis
         self._keys = keys
 
-    async def run(self, name: str, type_: str, *rest: str | int, **arguments: str | int) -> list[Any]:
+    async def run(
+        self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
+    ) -> list[Any]:
         """Run a script on a type's keys; returns its reply without the "ok".
+
+        With `new_type` the type is added to `types` on the way, before the script: a crash between the
+        two leaves a type without jobs, not jobs that no replica would look at.
 
         Raises ScriptError for an answer from its ERRORS, TypeError for arguments that are not those
         of its header (`now` may be given to any script), redis.RedisError for all else.
@@ -109,12 +114,19 @@ class Scripts:
         if set(arguments) != set(script.arguments) or (rest and not script.rest):
             raise TypeError(f"{name}.lua takes {script.arguments}, not {sorted(arguments)}")
         keys = [self._keys.of(type_, key) for key in script.keys]
-        values = [*(arguments[argument] for argument in script.arguments), *rest]
+        words = [*keys, *(arguments[argument] for argument in script.arguments), *rest]
+        reply: list[Any]
         try:
-            reply: list[Any] = await self._redis.evalsha(script.sha, len(keys), *keys, *values)
+            if new_type:
+                pipe = self._redis.pipeline(transaction=False)
+                pipe.sadd(self._keys.types, type_)
+                pipe.evalsha(script.sha, len(keys), *words)
+                _, reply = await pipe.execute()
+            else:
+                reply = await self._redis.evalsha(script.sha, len(keys), *words)
         except NoScriptError:
             # After every restart, failover and SCRIPT FLUSH.
-            reply = await self._redis.eval(script.text, len(keys), *keys, *values)
+            reply = await self._redis.eval(script.text, len(keys), *words)
         code, *details = reply
         if code == "ok":
             return details

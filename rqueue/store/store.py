@@ -62,11 +62,8 @@ class Store:
                 draft.data_tail,
             ]
         with answers(type_, indexed=len(drafts) > 1):
-            # First, so that a crash between the two leaves a type without jobs, not jobs that no
-            # replica would ever look at.
-            await self._redis.sadd(self._keys.types, type_)
             pools, *found = await self._run(
-                "create", type_, *rest, nonce=_nonce(), default_pool=DEFAULTS.default_pool
+                "create", type_, *rest, new_type=True, nonce=_nonce(), default_pool=DEFAULTS.default_pool
             )
         return [job_of(type_, d.request_id, flat) for d, flat in zip(drafts, found, strict=True)], pools
 
@@ -263,10 +260,10 @@ class Store:
             for resource, amount in resources.items()
         }
         with answers(type_):
-            await self._redis.sadd(self._keys.types, type_)
             await self._run(
                 "put_pool",
                 type_,
+                new_type=True,
                 pool=pool.name,
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
@@ -311,9 +308,11 @@ class Store:
                 f"Redis has maxmemory-policy {policy}, which deletes jobs silently; set noeviction"
             )
 
-    async def _run(self, name: str, type_: str, *rest: str | int, **arguments: str | int) -> list[Any]:
+    async def _run(
+        self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
+    ) -> list[Any]:
         now = self._now() if self._now else ""
-        return await self._scripts.run(name, type_, *rest, now=now, **arguments)
+        return await self._scripts.run(name, type_, *rest, new_type=new_type, now=now, **arguments)
 
 
 def _nonce() -> str:
