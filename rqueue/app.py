@@ -8,14 +8,13 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 
 from aiohttp import web
 
 from rqueue.callbacks import Callbacks, Guard
 from rqueue.config import Config
 from rqueue.errors import NotReady, Refused, Unavailable
-from rqueue.reaper import TICK_SECONDS, Reaper
+from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.store import Store
@@ -44,6 +43,7 @@ def build(
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
     callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
+    callbacks.sign_with(config.callback_secrets)
     reaper = Reaper(store, callbacks)
 
     async def ready() -> None:
@@ -63,9 +63,7 @@ def build(
         async with callbacks:
             task = asyncio.create_task(_story(config, store, callbacks, reaper))
             yield
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
     app[STORE], app[WAKE], app[TARGET], app[READY], app[REAPER] = (
@@ -84,15 +82,15 @@ def build(
 
 
 async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
-    """Run the reaper, once Redis has said with which secrets all replicas sign."""
-    while True:
+    """Run the reaper, once it is known with which secrets all replicas sign."""
+    while not config.callback_secrets:
         try:
-            kept = await store.callback_secret(f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}")
+            made = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+            callbacks.sign_with([await store.callback_secret(made)])
             break
         except Unavailable as error:
             log.warning("waiting for redis: %s", error.message)
             await asyncio.sleep(TICK_SECONDS)
-    callbacks.sign_with(config.callback_secrets or (kept,))
     await reaper.run()
 
 

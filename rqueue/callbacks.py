@@ -6,9 +6,11 @@ writes nothing: the reaper does.
 """
 
 import asyncio
+import base64
 import fnmatch
 import ipaddress
 import random
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ import aiohttp_retry
 import orjson
 from aiohttp.client_middlewares import ClientHandlerType
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
@@ -31,6 +34,8 @@ QUICK_TRIES = 3
 QUICK_PAUSE = 0.2
 MAX_RETRY_AFTER = 3600
 ERROR_LENGTH = 200
+
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -49,14 +54,21 @@ class Verdict:
 
 
 class ForbiddenTarget(OSError):
-    """An address that must not be called. An OSError, so that a name's other addresses are tried."""
+    """An address that must not be called. An OSError, so that a name's other addresses are tried.
+
+    It says nothing of the address: only where all of a name's addresses fail alike does the library
+    raise this one, and so only then is the target forbidden for good.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the callback's address must not be called; see RQUEUE_CALLBACK_ALLOW")
 
 
 class Guard:
     """Which targets may be called.
 
     A deny rule refuses, else an allow rule admits, else link-local, loopback, multicast, unspecified
-    and reserved addresses are refused and all else, private addresses too, is admitted. Rules are
+    and broadcast addresses are refused and all else, private addresses too, is admitted. Rules are
     CIDRs, matched against the address that is connected to, and globs, matched against the host.
     """
 
@@ -64,21 +76,22 @@ class Guard:
         self._allow_nets, self._allow_hosts = _rules(allow)
         self._deny_nets, self._deny_hosts = _rules(deny)
 
-    def refuses_host(self, host: str) -> bool:
-        """Whether a rule denies this name."""
-        return any(fnmatch.fnmatchcase(host.lower(), glob) for glob in self._deny_hosts)
+    def refuses_host(self, url: URL) -> bool:
+        """Whether a rule denies this URL's host by name."""
+        return _named(url, self._deny_hosts)
 
-    def trusts_host(self, host: str) -> bool:
-        """Whether a rule admits this name, whatever it resolves to (but for denied addresses)."""
-        return any(fnmatch.fnmatchcase(host.lower(), glob) for glob in self._allow_hosts)
+    def trusts_host(self, url: URL) -> bool:
+        """Whether a rule admits this URL's host by name, whatever it resolves to but for denied addresses."""
+        return _named(url, self._allow_hosts)
 
     def refuses(self, address: Address, trusted: bool = False) -> bool:
         """Whether this address must not be connected to."""
-        address = _unwrapped(address)
-        if any(address in net for net in self._deny_nets):
+        forms = {address, _unwrapped(address)}
+        if any(form in net for net in self._deny_nets for form in forms):
             return True
-        if trusted or any(address in net for net in self._allow_nets):
+        if trusted or any(form in net for net in self._allow_nets for form in forms):
             return False
+        address = _unwrapped(address)
         return (
             address.is_link_local
             or address.is_loopback
@@ -97,6 +110,8 @@ class Callbacks:
     def __init__(self, guard: Guard, base_url: str, timeout: float) -> None:
         self._guard = guard
         self._base = URL(base_url) if base_url else None
+        if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
+            raise Refused("RQUEUE_CALLBACK_BASE_URL must be http://host/… or https://host/…")
         self._signers: list[Webhook] = []
         self._timeout = timeout
         self._trusted: ContextVar[bool] = ContextVar("trusted", default=False)
@@ -108,10 +123,13 @@ class Callbacks:
 
     def sign_with(self, secrets: Sequence[str]) -> None:
         """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
-        try:
-            self._signers = [Webhook(secret) for secret in secrets]
-        except (ValueError, RuntimeError):
-            raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
+        self._signers = []
+        for secret in secrets:
+            kind, _, key = secret.partition("_")
+            try:
+                self._signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
+            except (ValueError, EmptyWebhookSecretError):
+                raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
 
     async def __aenter__(self) -> "Callbacks":
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
@@ -163,15 +181,17 @@ class Callbacks:
                 raise InvalidCallback("names a host without a scheme; expected http://… or https://…", field)
         except ValueError as error:
             raise InvalidCallback(f"not a URL: {error}", field) from None
-        self._check_literal(url)
+        self._check_host(url)
         return url
 
-    def _check_literal(self, url: URL) -> None:
-        host = url.host or ""
-        if self._guard.refuses_host(host):
+    def _check_host(self, url: URL) -> None:
+        host = url.raw_host or ""
+        if not _HOST.fullmatch(host):
+            raise InvalidCallback(f"host {url.host!r} is no host's name", "callback")
+        if self._guard.refuses_host(url):
             raise InvalidCallback(f"host {host!r} is denied by RQUEUE_CALLBACK_DENY", "callback")
         address = _literal(host)
-        if address is not None and self._guard.refuses(address, self._guard.trusts_host(host)):
+        if address is not None and self._guard.refuses(address, self._guard.trusts_host(url)):
             raise InvalidCallback(
                 f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW", "callback"
             )
@@ -182,7 +202,7 @@ class Callbacks:
             url = self.target(job.callback)
         except InvalidCallback as error:
             return Verdict("forbidden", f"callback: {error.message}")
-        self._trusted.set(self._guard.trusts_host(url.host or ""))
+        self._trusted.set(self._guard.trusts_host(url))
         admitted = written(job.admitted_at or job.updated_at)
         document = {"type": "job.admitted", "timestamp": admitted, "data": job.document()}
         body = orjson.dumps(document)
@@ -194,8 +214,8 @@ class Callbacks:
         except TimeoutError:
             return Verdict("refused", f"no answer within {self._timeout:g} s")
         except aiohttp.ClientConnectorError as error:
-            if "must not be called" in str(error.os_error):
-                return Verdict("forbidden", str(error.os_error)[:ERROR_LENGTH])
+            if isinstance(error.os_error, ForbiddenTarget):
+                return Verdict("forbidden", str(error.os_error))
             return Verdict("refused", f"cannot connect: {error.os_error}"[:ERROR_LENGTH])
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
@@ -220,7 +240,7 @@ class Callbacks:
         family, kind, protocol, _, sockaddr = info
         address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
         if self._guard.refuses(address, self._trusted.get()):
-            raise ForbiddenTarget(f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW")
+            raise ForbiddenTarget
         return socket.socket(family, kind, protocol)
 
 
@@ -275,6 +295,12 @@ def _literal(host: str) -> Address | None:
         return None
 
 
+def _named(url: URL, globs: Sequence[str]) -> bool:
+    """Whether a URL's host, as it is written or as it goes out (IDNA), matches one of the globs."""
+    hosts = {host.lower().rstrip(".") for host in (url.host, url.raw_host) if host}
+    return any(fnmatch.fnmatchcase(host, glob) for host in hosts for glob in globs)
+
+
 def _unwrapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address.sixtofour or address
@@ -287,7 +313,10 @@ def _rules(words: Sequence[str]) -> tuple[list[ipaddress.IPv4Network | ipaddress
         try:
             nets.append(ipaddress.ip_network(word, strict=False))
         except ValueError:
-            globs.append(word.lower())
+            if "/" in word:
+                # As a glob it would match nothing, and the guard would be off.
+                raise Refused(f"{word!r} in RQUEUE_CALLBACK_ALLOW or RQUEUE_CALLBACK_DENY is no CIDR") from None
+            globs.append(word.lower().rstrip("."))
     return nets, globs
 
 

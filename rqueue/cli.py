@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from urllib.parse import urlsplit
 
 import click
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -55,8 +56,9 @@ def serve() -> None:
 
 
 def _started(url: str, redis_url: str) -> None:
-    # Without what a URL of Redis may hold of a password.
-    shown = redis_url.rpartition("@")[2] if "@" in redis_url else redis_url
+    # Without what a URL of Redis may hold of a password, before the host or among the options.
+    parts = urlsplit(redis_url)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     message = f"rqueue {__version__} listens on {url}, its Redis is {shown}"
     logging.getLogger("rqueue").info(message, extra={"url": url})
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import replace
 
 from rqueue.callbacks import Callbacks, Verdict, full_jitter
@@ -34,6 +35,18 @@ CALLS_PER_TARGET = 32
 CLAIM_MARGIN = 5.0
 # An answer that Redis did not take is offered again for so long as the claim holds.
 SETTLE_PAUSE = 0.2
+
+
+async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they are done.
+
+    Once is not enough: asyncio.wait_for, in which redis-py waits, loses a cancellation that comes at
+    the moment at which the wait is over (https://github.com/python/cpython/issues/86296).
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.2)
 
 
 class Reaper:
@@ -123,8 +136,7 @@ class Reaper:
                 break
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        for task in self._tasks:
-            task.cancel()
+        await ended(self._tasks)
 
     async def _look_at_due(self, type_: str) -> None:
         more = True

@@ -11,10 +11,18 @@ SCHEMES = ("redis", "rediss", "unix")
 
 def connect(url: str) -> "Redis":
     """A client that decodes answers to str. Connects at the first command. Raises Refused for another URL."""
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        raise Refused(f"RQUEUE_REDIS_URL has the scheme {scheme!r}; expected one of: {', '.join(SCHEMES)}")
-    pool = BlockingConnectionPool.from_url(
+    if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        raise Refused(f"RQUEUE_REDIS_URL must begin with one of: {', '.join(f'{s}://' for s in SCHEMES)}")
+    try:
+        pool = _pool(url)
+    except ValueError:
+        # Without the reason: it may quote the URL, and that may hold a password.
+        raise Refused("RQUEUE_REDIS_URL is not a URL that can be read") from None
+    return Redis.from_pool(pool)
+
+
+def _pool(url: str) -> BlockingConnectionPool:
+    return BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
         encoding_errors="replace",
@@ -27,4 +35,3 @@ def connect(url: str) -> "Redis":
         # connection that died idle; scripts are safe to repeat.
         retry=Retry(NoBackoff(), 1),
     )
-    return Redis.from_pool(pool)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from rqueue.errors import Refused
 
@@ -45,13 +46,13 @@ def embedded(data_dir: Path, patience: float = 10) -> Iterator[str]:
     still there after `patience` seconds.
     """
     binary = server_binary()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    data_dir = data_dir.resolve()
-    path = data_dir / "redis.sock"
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
-        path = Path(tempfile.mkdtemp(prefix="rqueue-")) / "redis.sock"
-    lock = (data_dir / "lock").open("a+b")
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir = data_dir.resolve()
+        lock = (data_dir / "lock").open("a+b")
+    except OSError as error:
+        raise Refused(f"RQUEUE_DATA_DIR cannot be used: {error}") from None
+    with lock, _room_for_socket(data_dir) as path:
         _own(lock, path, patience)
         path.unlink(missing_ok=True)
         options = {
@@ -73,12 +74,21 @@ def embedded(data_dir: Path, patience: float = 10) -> Iterator[str]:
         )
         try:
             _wait(server, path, data_dir)
-            yield f"unix://{path}"
+            yield f"unix://{quote(str(path))}"
         finally:
             server.terminate()
             server.wait(timeout=30)
-    finally:
-        lock.close()
+
+
+@contextmanager
+def _room_for_socket(data_dir: Path) -> Iterator[Path]:
+    """Where the socket goes: in the data directory, or in one of its own where that path is too long."""
+    path = data_dir / "redis.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="rqueue-") as short:
+            yield Path(short) / "redis.sock"
 
 
 def server_binary() -> str:
