@@ -22,6 +22,7 @@ from rqueue.web import routes
 from rqueue.web.context import INBOX, READY, STORE, TARGET, WAKE
 from rqueue.web.inbox import Inbox
 from rqueue.web.middleware import one_error_shape
+from rqueue.web.server import listening
 
 log = logging.getLogger("rqueue.app")
 
@@ -99,38 +100,33 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
 
     Raises Refused where it must not or cannot start.
     """
-    listening = _listen(config.host, config.port)
-    host, port = listening.getsockname()[:2]
+    sock = listen(config.host, config.port)
+    host, port = sock.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if config.redis_url:
-        _run(config, listening, url, config.redis_url, "", started)
+        _run(config, sock, url, config.redis_url, "", started)
     else:
         with embedded(config.data_dir) as redis_url:
-            _run(config, listening, url, redis_url, f"{url}/inbox/", started)
+            _run(config, sock, url, redis_url, f"{url}/inbox/", started)
 
 
 def _run(
     config: Config,
-    listening: socket.socket,
+    sock: socket.socket,
     url: str,
     redis_url: str,
     inbox_url: str,
     started: Callable[[str, str], None],
 ) -> None:
     async def main() -> None:
-        application = build(config, redis_url, inbox_url)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=config.callback_timeout)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listening).start()
+        application = build(config, redis_url, inbox_url)
+        async with listening(application, sock, grace=config.callback_timeout):
             started(url, redis_url)
             await stop.wait()
             log.info("stopping: what is in flight is finished, the rest stays in due")
-        finally:
-            await runner.cleanup()
 
     with asyncio.Runner(loop_factory=_loop) as loop:
         loop.run(main())
@@ -142,7 +138,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket to listen on. Raises Refused for others than loopback, since the API is open to all."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -155,6 +151,6 @@ def _listen(host: str, port: int) -> socket.socket:
             " expected a loopback address"
         )
     try:
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise Refused(f"cannot listen on {host} port {port}: {error}") from None

@@ -35,6 +35,7 @@ QUICK_PAUSE = 0.2
 MAX_RETRY_AFTER = 3600
 ERROR_LENGTH = 200
 
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -163,6 +164,9 @@ class Callbacks:
         field = "callback"
         if len(callback.encode()) > MAX_CALLBACK_BYTES:
             raise InvalidCallback(f"longer than {MAX_CALLBACK_BYTES} bytes", field)
+        if _BLANK.search(callback):
+            # Parsers drop some of these silently, and two callbacks would become one.
+            raise InvalidCallback("holds a space or a control character; percent-encode it", field)
         try:
             url = URL(callback)
             if not url.absolute and not url.scheme:
@@ -315,7 +319,9 @@ def _rules(words: Sequence[str]) -> tuple[list[ipaddress.IPv4Network | ipaddress
         except ValueError:
             if "/" in word:
                 # As a glob it would match nothing, and the guard would be off.
-                raise Refused(f"{word!r} in RQUEUE_CALLBACK_ALLOW or RQUEUE_CALLBACK_DENY is no CIDR") from None
+                raise Refused(
+                    f"{word!r} in RQUEUE_CALLBACK_ALLOW or RQUEUE_CALLBACK_DENY is no CIDR"
+                ) from None
             globs.append(word.lower().rstrip("."))
     return nets, globs
 

@@ -10,8 +10,9 @@ from typing import Any
 from rqueue.errors import Refused
 
 PREFIX = "RQUEUE_"
-# What Kubernetes puts into every pod for a Service named rqueue (RQUEUE_SERVICE_HOST, RQUEUE_PORT_80_TCP …).
-_SERVICE_LINKS = re.compile(r"RQUEUE_(SERVICE_|PORT_|TEST_)")
+# What Kubernetes puts into every pod for a Service named rqueue, or rqueue-redis, and so on.
+_SERVICE_LINK = re.compile(r"RQUEUE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+_SERVICE_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +119,16 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
     """
     known = {PREFIX + setting.name for setting in SETTINGS}
     for name in environment:
-        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINKS.match(name):
+        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name):
             raise Refused(f"there is no setting {name}; there are {', '.join(sorted(known))}")
     values = {}
     for setting in SETTINGS:
         name = PREFIX + setting.name
+        written = environment.get(name, "")
+        if name == "RQUEUE_PORT" and _SERVICE_LINK_VALUE.fullmatch(written):
+            written = ""
         try:
-            values[setting.name.lower()] = setting.read(environment.get(name) or setting.default)
+            values[setting.name.lower()] = setting.read(written or setting.default)
         except ValueError as error:
             raise Refused(f"{name} is {environment[name]!r}; {error}") from None
     return Config(**values)

@@ -31,6 +31,7 @@ from rqueue.store.connect import connect
 from rqueue.store.store import Store
 from rqueue.web.context import STORE
 from rqueue.web.schemas import draft as draft_of
+from rqueue.web.server import listening
 
 START = 1_800_000_000_000_000  # the microsecond at which a test's clock starts
 
@@ -230,17 +231,14 @@ async def serving(
     config: Config, redis_url: str, now: Callable[[], int] | None = None
 ) -> AsyncIterator[Service]:
     """The whole service on a free port, on a real server."""
-    listening = composition._listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    sock = composition.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     app = composition.build(config, redis_url, f"{url}/inbox/", now)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.SockSite(runner, listening).start()
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client:
-            yield Service(url, client, app[STORE], app[composition.REAPER])
-    finally:
-        await runner.cleanup()
+    async with (
+        listening(app, sock, grace=0.1),
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
+    ):
+        yield Service(url, client, app[STORE], app[composition.REAPER])
 
 
 @pytest.fixture

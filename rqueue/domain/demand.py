@@ -6,7 +6,7 @@ neither Redis nor which hosts there are.
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import orjson
@@ -21,11 +21,11 @@ MAX_NAME_BYTES = 256
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ without exponents.
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-_UNITS: dict[str | None, Decimal] = {
-    None: Decimal(1),
-    "m": Decimal("0.001"),
-    **{unit: Decimal(1000**power) for power, unit in enumerate("kMGTPE", 1)},
-    **{f"{unit}i": Decimal(1024**power) for power, unit in enumerate("KMGTPE", 1)},
+_UNITS: dict[str | None, Fraction] = {
+    None: Fraction(1),
+    "m": Fraction(1, 1000),
+    **{unit: Fraction(1000**power) for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Fraction(1024**power) for power, unit in enumerate("KMGTPE", 1)},
 }
 _EXPECTED = 'expected a whole number or a quantity such as "500m" or "2Gi"'
 _SLOT: list[dict[str, int]] = [{"slots": 1}]
@@ -41,17 +41,17 @@ def amount(resource: str, written: object, field: str | None = None) -> int:
     if isinstance(written, bool) or not isinstance(written, int | str):
         raise InvalidDemand(f"{resource!r} is {_kind(written)}; {_EXPECTED}", field)
     if isinstance(written, int):
-        value = Decimal(written)
+        value = Fraction(written)
     else:
         match = _QUANTITY.fullmatch(written)
         if match is None:
             raise InvalidDemand(f"{resource!r} is {written[:40]!r}; {_EXPECTED}", field)
-        value = Decimal(match[1]) * _UNITS[match[2]]
+        value = Fraction(match[1]) * _UNITS[match[2]]
     if resource == "cpu":
         value *= 1000
     if value < 0:
         raise InvalidDemand(f"{resource!r} is {written}; expected an amount that is not negative", field)
-    if value != value.to_integral_value():
+    if value.denominator != 1:
         raise InvalidDemand(f"{resource!r} is {written!r}, which is not a whole number of its unit", field)
     if value > MAX_AMOUNT:
         raise InvalidDemand(

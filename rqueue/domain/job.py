@@ -14,6 +14,8 @@ MAX_PRIORITY = 2**53 - 1
 MAX_NAME_BYTES = 256
 MAX_CALLBACK_BYTES = 2048
 
+MAX_MOMENT = 253_402_300_799_999_999  # the last microsecond of the year 9999
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

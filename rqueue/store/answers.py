@@ -3,6 +3,7 @@
 The only place that knows how a hash, a reply or an error of redis-py looks.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import orjson
 import redis.exceptions
 
 from rqueue import errors
-from rqueue.domain.job import Job, Reason, Status
+from rqueue.domain.job import MAX_MOMENT, Job, Reason, Status
 from rqueue.domain.policy import Settings
 from rqueue.store.scripts import ScriptError
 
@@ -58,17 +59,9 @@ class Queue:
 
 
 # Answers of a server that is there and cannot serve now; any other refusal is for what a key holds.
-_AWAY = (
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-    "command not allowed when used memory",
+_AWAY = re.compile(
+    "BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN"
+    "|command not allowed when used memory"
 )
 
 
@@ -82,13 +75,19 @@ def job_of(
 ) -> Job:
     """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def moment(name: str) -> int:
+        if not 0 <= int(fields[name]) <= MAX_MOMENT:
+            raise ValueError(f"{name} is no moment")
+        return int(fields[name])
+
     try:
         placement = fields.get("Placement")
         return Job(
             id=int(fields["ID"]),
-            created_at=int(fields["CreatedAt"]),
-            updated_at=int(fields["UpdatedAt"]),
-            deleted_at=int(fields["DeletedAt"]) if "DeletedAt" in fields else None,
+            created_at=moment("CreatedAt"),
+            updated_at=moment("UpdatedAt"),
+            deleted_at=moment("DeletedAt") if "DeletedAt" in fields else None,
             request_id=request_id,
             type=type_,
             owner_id=fields["OwnerID"],
@@ -101,7 +100,7 @@ def job_of(
             attempts=int(fields["Attempts"]) if "Attempts" in fields else None,
             last_error=fields.get("LastError"),
             admission=fields.get("Admission"),
-            admitted_at=int(fields["AdmittedAt"]) if "AdmittedAt" in fields else None,
+            admitted_at=moment("AdmittedAt") if "AdmittedAt" in fields else None,
             position=position,
             ahead=ahead,
             reason=None if reason is None else Reason(reason),
@@ -152,7 +151,7 @@ def answers(type_: str, request_id: str = "", indexed: bool = False) -> Iterator
     except ScriptError as error:
         raise _conflict(error.code, error.details, type_, request_id, indexed) from None
     except redis.exceptions.RedisError as error:
-        if isinstance(error, redis.exceptions.ResponseError) and not str(error).startswith(_AWAY):
+        if isinstance(error, redis.exceptions.ResponseError) and not _AWAY.match(str(error)):
             what = f"job {request_id!r} of type {type_!r}" if request_id else f"type {type_!r}"
             raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
         raise errors.RedisUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error

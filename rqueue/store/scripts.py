@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import NoScriptError
 
 from rqueue.store.keys import KEYS, Keys
@@ -90,6 +91,15 @@ def _read(name: str) -> tuple[str, dict[str, list[str]]]:
     return source, {word: names.split() for word, names in _HEADER.findall(source)}
 
 
+async def executed(pipe: "Pipeline") -> list[Any]:
+    """The answers to a pipeline; raises the first error as it came, without redis-py's words around it."""
+    answers = await pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return list(answers)
+
+
 class Scripts:
     """Runs scripts on a Redis."""
 
@@ -121,7 +131,7 @@ class Scripts:
                 pipe = self._redis.pipeline(transaction=False)
                 pipe.sadd(self._keys.types, type_)
                 pipe.evalsha(script.sha, len(keys), *words)
-                _, reply = await pipe.execute()
+                _, reply = await executed(pipe)
             else:
                 reply = await self._redis.evalsha(script.sha, len(keys), *words)
         except NoScriptError:

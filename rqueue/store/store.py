@@ -18,7 +18,7 @@ from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
 from rqueue.store.answers import Page, Queue, Turn, Work, answers, by_host, job_of, settings_of, turns_of
 from rqueue.store.keys import Keys
-from rqueue.store.scripts import Scripts
+from rqueue.store.scripts import Scripts, executed
 
 log = logging.getLogger("rqueue.store")
 
@@ -42,11 +42,13 @@ class Store:
 
     # --- jobs --------------------------------------------------------------------------------------
 
-    async def create(self, type_: str, drafts: Sequence[Draft]) -> tuple[list[Job], list[str]]:
+    async def create(
+        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+    ) -> tuple[list[Job], list[str]]:
         """Put jobs in line, all or none. Returns them in order, and the pools to wake.
 
-        Raises DuplicateRequestID, DuplicateCallback or QueueFull; the field is prefixed with the
-        job's index where there are several.
+        Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
+        begins with the job's index.
         """
         rest = []
         for draft in drafts:
@@ -61,7 +63,7 @@ class Store:
                 draft.data_head,
                 draft.data_tail,
             ]
-        with answers(type_, indexed=len(drafts) > 1):
+        with answers(type_, indexed=indexed):
             pools, *found = await self._run(
                 "create", type_, *rest, new_type=True, nonce=_nonce(), default_pool=DEFAULTS.default_pool
             )
@@ -228,7 +230,7 @@ class Store:
             for counted in ("queue", "running", "ended"):
                 pipe.zcard(key(type_, counted))
             pipe.smembers(key(type_, "pools"))
-            settings, queued, running, ended, pools = await pipe.execute()
+            settings, queued, running, ended, pools = await executed(pipe)
         return Queue(type_, settings_of(settings), queued, running, ended, tuple(sorted(pools)))
 
     async def configure(self, type_: str, asked: dict[str, Any]) -> list[str]:
@@ -249,7 +251,7 @@ class Store:
                 else:
                     pipe.hset(key(type_, "settings"), name, int(value) if isinstance(value, bool) else value)
             pipe.smembers(key(type_, "wake"))
-            *_, pools = await pipe.execute()
+            *_, pools = await executed(pipe)
         return list(pools)
 
     async def put_pool(self, type_: str, pool: Pool) -> None:
@@ -279,7 +281,7 @@ class Store:
             pipe.hgetall(key(type_, "used:") + name)
             pipe.hgetall(key(type_, "projects"))
             pipe.zcard(key(type_, "pool:") + name)
-            there, capacity, used, projects, waiting = await pipe.execute()
+            there, capacity, used, projects, waiting = await executed(pipe)
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
         own = tuple(sorted(project for project, pool in projects.items() if pool == name))

@@ -1,5 +1,7 @@
 """Reading requests and writing answers: one envelope, one error shape."""
 
+import json
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +22,7 @@ STATUSES: tuple[tuple[type[RqueueError], int], ...] = (
     (RqueueError, 500),
 )
 RETRY_AFTER_SECONDS = "1"
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def answer(data: Any, status: int = 200) -> web.Response:
@@ -71,10 +74,15 @@ async def body(request: web.Request) -> Any:
     if request.content_type not in ("application/json", "application/octet-stream"):
         # aiohttp says octet-stream where no type is given; that is taken for JSON.
         raise web.HTTPUnsupportedMediaType(text=f"expected application/json, got {request.content_type}")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise web.HTTPUnsupportedMediaType(text="expected a body that is not compressed")
     raw = await request.read()
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise NotJson(
-            f"the body is not JSON: {error}" if raw else "the body is empty; expected JSON"
-        ) from None
+        read = orjson.loads(raw)
+        if _LONG_NUMBER.search(raw):
+            # orjson makes a float of what is beyond 64 bits, and the client's number would be another.
+            read = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        said = f"the body is not JSON: {error}" if raw else "the body is empty; expected JSON"
+        raise NotJson(said) from None
+    return read

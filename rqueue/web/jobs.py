@@ -1,14 +1,18 @@
 """Handlers of /v1/: the jobs."""
 
+import logging
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from rqueue.domain.job import ASKED, DELETE, Job, Status
+from rqueue.errors import RqueueError
 from rqueue.web import schemas
 from rqueue.web.answers import answer, body, names
 from rqueue.web.context import STORE, TARGET, WAKE
+
+log = logging.getLogger("rqueue.web")
 
 
 async def list_jobs(request: web.Request) -> web.StreamResponse:
@@ -16,18 +20,29 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     (type_,) = names(request)
     query = schemas.list_query(dict(request.query))
     store, left, after = request.app[STORE], query["limit"], query["cursor"]
-    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
     separator = b""
     while True:
-        # The first page before the first byte, so that what is wrong with it has a status of its own.
-        page = await store.page(type_, query["owner_id"], query["status"], after, *([left] if left else []))
+        try:
+            most = [left] if left else []
+            page = await store.page(type_, query["owner_id"], query["status"], after, *most)
+        except RqueueError as error:
+            if not response.prepared:
+                raise
+            # Too late for a status: the answer breaks off, so that nobody takes it for the whole.
+            log.warning("a list was cut short: %s", error.message)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         if not response.prepared:
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             await response.write(b'{"data":[')
-        after = page.cursor
         for job in page.jobs:
             await response.write(separator + orjson.dumps(job.document()))
             separator = b","
+        after = page.cursor
         if left is not None:
             left -= len(page.jobs)
         if not after or left == 0:
@@ -44,7 +59,8 @@ async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
     (type_,) = names(request)
     written = await body(request)
-    jobs, pools = await request.app[STORE].create(type_, schemas.drafts(written, request.app[TARGET]))
+    drafts = schemas.drafts(written, request.app[TARGET])
+    jobs, pools = await request.app[STORE].create(type_, drafts, indexed=isinstance(written, list))
     for pool in pools:
         request.app[WAKE](type_, pool)
     documents = [job.document() for job in jobs]

@@ -31,6 +31,15 @@ async def one_error_shape(request: web.Request, handler: Handler) -> web.StreamR
         return refusal("internal", RqueueError.__doc__ or "", 500)
 
 
+async def expectation(request: web.Request) -> web.Response | None:
+    """Answer an Expect header, which aiohttp asks about before any middleware."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return refusal("bad_request", "the only expectation that can be met is 100-continue", 417)
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
 def _http(request: web.Request, error: web.HTTPException) -> web.Response:
     message = error.text or error.reason
     if error.status == 404:

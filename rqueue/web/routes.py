@@ -4,6 +4,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rqueue.web import jobs, queues, service
+from rqueue.web.middleware import expectation
 
 # Each is served with and without a last slash, and without a redirect between the two.
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -34,6 +35,6 @@ def add(router: web.UrlDispatcher, routes: tuple[tuple[str, str, Handler], ...])
         for variant in (path, path + "/"):
             pattern = variant if ":" in variant else variant.replace("}", ":[^/]+}")
             if method == "GET":
-                router.add_get(pattern, handler)
+                router.add_get(pattern, handler, expect_handler=expectation)
             else:
-                router.add_route(method, pattern, handler)
+                router.add_route(method, pattern, handler, expect_handler=expectation)
