@@ -1,0 +1,94 @@
+"""Store.call: a delivery is written down before it goes out, by the holder of the claim alone."""
+
+import pytest
+
+from rqueue.domain.job import ACCEPTED, DELETE, REQUEUE
+from rqueue.errors import LostClaim
+from tests import invariants
+from tests.store.line import CLAIM_MS, create, declare
+
+
+async def turn_of(store):
+    await create(store, "a")
+    await declare(store)
+    (turn,) = (await store.admit("vm", "default", CLAIM_MS)).turns
+    return turn
+
+
+async def test_a_call_counts_and_renews_the_claim(store, redis, namespace, clock):
+    turn = await turn_of(store)
+    clock.forward(5)
+    job, claim = await store.call(turn, CLAIM_MS)
+    assert (job.status, job.attempts, job.admission, job.updated_at) == (
+        "calling",
+        1,
+        turn.admission,
+        clock.now,
+    )
+    assert claim == turn.claim + 5000
+    clock.forward(CLAIM_MS / 1000 - 0.001)
+    assert (await store.due("vm", CLAIM_MS)).turns == ()
+    clock.forward(0.001)
+    (again,) = (await store.due("vm", CLAIM_MS)).turns
+    job, _ = await store.call(again, CLAIM_MS)
+    assert (job.attempts, job.admission) == (2, turn.admission)
+    await invariants.check(redis, namespace)
+
+
+async def test_a_claim_never_outlasts_the_deadline(store, clock):
+    turn = await turn_of(store)
+    clock.forward(590)
+    _, claim = await store.call(turn, CLAIM_MS)
+    assert claim == turn.claim - CLAIM_MS + 600_000
+
+
+async def confirmed(store, clock, turn):
+    await store.transition("vm", "a", ACCEPTED)
+
+
+async def ended(store, clock, turn):
+    await store.transition("vm", "a", DELETE)
+
+
+async def taken_over(store, clock, turn):
+    clock.forward(CLAIM_MS / 1000)
+    await store.due("vm", CLAIM_MS)
+
+
+async def called_before(store, clock, turn):
+    clock.forward(1)
+    await store.call(turn, CLAIM_MS)
+
+
+async def given_up(store, clock, turn):
+    await store.retry(turn, 1)
+
+
+async def failed(store, clock, turn):
+    clock.forward(600)
+    await store.due("vm", CLAIM_MS)
+
+
+async def admitted_again(store, clock, turn):
+    await store.transition("vm", "a", ACCEPTED)
+    await store.transition("vm", "a", REQUEUE)
+    await store.admit("vm", "default", CLAIM_MS)
+
+
+async def purged(store, clock, turn):
+    await store.transition("vm", "a", DELETE)
+    clock.forward(24 * 3600)
+    await store.due("vm", CLAIM_MS)
+
+
+LOST = (confirmed, ended, taken_over, called_before, given_up, failed, admitted_again, purged)
+
+
+@pytest.mark.parametrize("meanwhile", LOST)
+async def test_a_claim_that_is_lost_calls_nobody(store, redis, namespace, clock, meanwhile):
+    turn = await turn_of(store)
+    await meanwhile(store, clock, turn)
+    before = await invariants.check(redis, namespace)
+    with pytest.raises(LostClaim):
+        await store.call(turn, CLAIM_MS)
+    assert await invariants.check(redis, namespace) == before

@@ -1,0 +1,128 @@
+"""Store.due: what time brings. Redelivery, deadline, lease, purge; a bounded number at a time."""
+
+import pytest
+
+from rqueue.domain.job import ACCEPTED, DELETE
+from rqueue.errors import JobNotFound, LostClaim
+from tests import invariants
+from tests.conftest import new
+from tests.store.line import CLAIM_MS, admit, create, declare, line, status
+
+
+async def called(store, *request_ids):
+    """Put jobs in line and let them go; their turns."""
+    await declare(store, len(request_ids))
+    await create(store, *request_ids)
+    return (await store.admit("vm", "default", CLAIM_MS)).turns
+
+
+async def test_before_its_time_nothing_is_due(store, clock):
+    await called(store, "a")
+    clock.forward(CLAIM_MS / 1000 - 0.001)
+    assert (await store.due("vm", CLAIM_MS)).turns == ()
+
+
+async def test_a_claim_that_lapses_goes_to_one_other(store, redis, namespace, clock):
+    (old,) = await called(store, "a")
+    clock.forward(CLAIM_MS / 1000)
+    (turn,) = (await store.due("vm", CLAIM_MS)).turns
+    assert (turn.request_id, turn.callback, turn.admission) == (old.request_id, old.callback, old.admission)
+    assert turn.claim == old.claim + CLAIM_MS
+    assert (await store.due("vm", CLAIM_MS)).turns == ()
+    with pytest.raises(LostClaim):
+        await store.call(old, CLAIM_MS)
+    await store.call(turn, CLAIM_MS)
+    await invariants.check(redis, namespace)
+
+
+async def test_after_the_deadline_a_job_has_failed_and_the_next_goes(store, redis, namespace, clock):
+    await store.configure("vm", {"call_deadline": 30})
+    await called(store, "a")
+    await create(store, "b")
+    clock.forward(29.999)
+    await store.due("vm", CLAIM_MS)
+    assert await status(store, "a") == "calling"
+    clock.forward(0.001)
+    work = await store.due("vm", CLAIM_MS)
+    assert work.turns == ()
+    assert work.pools == ("default",)
+    job = await store.get("vm", "a")
+    assert (job.status, job.placement, job.deleted_at) == ("failed", None, clock.now)
+    assert job.last_error == "no answer within the call_deadline"
+    assert await admit(store) == ["b"]
+    await invariants.check(redis, namespace)
+
+
+async def test_a_failed_job_says_what_went_wrong_last(store, clock):
+    (turn,) = await called(store, "a")
+    await store.retry(turn, 10**9, "connection refused")
+    clock.forward(600)
+    await store.due("vm", CLAIM_MS)
+    assert (await store.get("vm", "a")).last_error == "connection refused"
+
+
+async def test_a_lease_that_lapses_frees_the_capacity(store, redis, namespace, clock):
+    await store.configure("vm", {"lease_seconds": 60})
+    await called(store, "a")
+    await store.transition("vm", "a", ACCEPTED)
+    await create(store, "b")
+    clock.forward(60)
+    work = await store.due("vm", CLAIM_MS)
+    assert (work.turns, work.pools) == ((), ("default",))
+    job = await store.get("vm", "a")
+    assert (job.status, job.placement, job.deleted_at) == ("expired", None, clock.now)
+    assert await admit(store) == ["b"]
+    await invariants.check(redis, namespace)
+
+
+async def test_a_purge_frees_the_names(store, redis, namespace, clock):
+    await create(store, "a", "b")
+    await store.transition("vm", "a", DELETE)
+    clock.forward(24 * 3600)
+    await store.due("vm", CLAIM_MS)
+    with pytest.raises(JobNotFound):
+        await store.get("vm", "a")
+    assert set(await invariants.check(redis, namespace)) == {"b"}
+    ((job,), _) = await store.create("vm", [new("a")])
+    assert job.id == 3
+
+
+async def test_a_purge_leaves_nothing_of_a_type_but_its_counter_and_events(store, redis, namespace, clock):
+    await store.create("vm", [new("a", owner_id="z", host_aggregate="p", priority=1)])
+    await store.transition("vm", "a", DELETE)
+    clock.forward(24 * 3600)
+    await store.due("vm", CLAIM_MS)
+    left = {name.removeprefix(f"{namespace}:") async for name in redis.scan_iter(f"{namespace}:*")}
+    assert left == {"types", "{vm}:seq", "{vm}:events", "{vm}:wake"}
+
+
+async def test_it_does_so_many_at_a_time_and_says_whether_there_is_more(store, redis, namespace, clock):
+    await called(store, *[f"j{n}" for n in range(7)])
+    clock.forward(CLAIM_MS / 1000)
+    works = [await store.due("vm", CLAIM_MS, most=3) for _ in range(3)]
+    assert [len(work.turns) for work in works] == [3, 3, 1]
+    assert [work.more for work in works] == [True, True, False]
+    assert len({turn.request_id for work in works for turn in work.turns}) == 7
+    await invariants.check(redis, namespace)
+
+
+async def test_what_woke_stays_until_it_is_examined(store):
+    await create(store, "a", host_aggregate="one")
+    await create(store, "b", host_aggregate="two")
+    for _ in range(2):
+        assert set((await store.due("vm", CLAIM_MS)).pools) == {"one", "two"}
+    await store.admit("vm", "one", CLAIM_MS)
+    assert (await store.due("vm", CLAIM_MS)).pools == ("two",)
+
+
+async def test_due_says_at_most_so_many_pools(store):
+    await store.create("vm", [new(f"j{n}", host_aggregate=f"p{n}") for n in range(150)])
+    seen = set()
+    for _ in range(2):
+        pools = (await store.due("vm", CLAIM_MS)).pools
+        assert len(set(pools)) == min(100, 150 - len(seen))
+        for pool in pools:
+            await store.admit("vm", pool, CLAIM_MS)
+        seen.update(pools)
+    assert len(seen) == 150
+    assert len(await line(store)) == 150

@@ -1,0 +1,107 @@
+"""The loader: a script's header is code, and a call that does not match it never reaches Redis."""
+
+import re
+
+import pytest
+
+from rqueue.store import scripts
+from rqueue.store.keys import KEYS, Keys
+from rqueue.store.scripts import Scripts
+from tests.store.line import create, line
+
+NAMES = scripts.names()
+
+
+def test_there_is_a_script_for_each_verb():
+    assert [
+        *("admit", "call", "create", "delete_pool", "due", "get", "list", "move"),
+        *("put_pool", "retry", "transition", "update"),
+    ] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_header_names_what_the_script_uses(name):
+    script = scripts.load(name)
+    source = re.sub(r"--.*", "", (scripts._LUA / f"{name}.lua").read_text())
+    answered = set(re.findall(r'return \{ "(\w+)"', source)) - {"ok"}
+    assert answered == script.errors
+    assert len(set(script.keys)) == len(script.keys)
+    assert set(script.keys) <= set(KEYS)
+    for argument in script.arguments:
+        assert re.search(rf"\b{argument}\b", source), argument
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_error_becomes_one_of_ours(name):
+    from rqueue import errors
+
+    codes = {
+        kind.code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.RqueueError)
+    }
+    assert scripts.load(name).errors <= codes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_in_errors_are_those_of_the_file(name):
+    script = scripts.load(name)
+    assert script.text.count("\n") == (scripts._LUA / f"{name}.lua").read_text().count("\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("-- KEYS    queue nonsense\n", "there is no key 'nonsense'"),
+        ("-- KEYS    queue\n-- NEEDS   nothing\n", "_nothing.lua"),
+    ],
+)
+def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path, header, complaint):
+    (tmp_path / "bad.lua").write_text(header + 'return { "ok" }\n')
+    monkeypatch.setattr(scripts, "_LUA", tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+        scripts.load.__wrapped__("bad")
+
+
+@pytest.mark.parametrize(
+    ("rest", "arguments"),
+    [
+        ((), {}),
+        ((), {"request_id": "a", "more": 1}),
+        ((), {"request": "a"}),
+        (("a",), {"request_id": "a"}),
+    ],
+)
+async def test_wrong_arguments_are_a_type_error(redis, namespace, rest, arguments):
+    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id',\)"):
+        await Scripts(redis, Keys(namespace)).run("get", "vm", *rest, **arguments)
+    assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
+
+
+async def test_an_error_has_its_code_and_details(store, redis, namespace, clock):
+    await create(store, "a")
+    with pytest.raises(scripts.ScriptError) as raised:
+        await Scripts(redis, Keys(namespace)).run(
+            *("move", "vm"), request_id="a", where="after", first="a", second="", now=clock()
+        )
+    assert (raised.value.code, list(raised.value.details)) == ("neighbour_is_self", ["a"])
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_again(store, redis):
+    """After a restart, a failover or SCRIPT FLUSH."""
+    await create(store, "a")
+    await redis.script_flush()
+    await create(store, "b")
+    await redis.script_flush()
+    await store.move("vm", "b", "front")
+    assert await line(store) == ["b", "a"]
+
+
+async def test_without_a_clock_of_its_own_the_server_says_the_time(redis, namespace):
+    from rqueue.store.store import Store
+
+    before = await redis.time()
+    (job,) = await create(Store(redis, namespace), "a")
+    after = await redis.time()
+    low, high = (seconds * 1_000_000 + micros for seconds, micros in (before, after))
+    assert low <= job.created_at == job.priority <= high
