@@ -18,12 +18,14 @@ from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
 from rqueue.store.answers import Page, Queue, Turn, Work, answers, by_host, job_of, settings_of, turns_of
 from rqueue.store.keys import Keys
-from rqueue.store.scripts import Scripts, executed
+from rqueue.store.scripts import ScriptError, Scripts, executed
 
 log = logging.getLogger("rqueue.store")
 
 DEFAULTS = Settings()
 PAGE = 100
+SPREAD_STEP = 250
+SPREAD_TRIES = 10
 PAGE_BYTES = 1 << 20
 
 
@@ -77,20 +79,45 @@ class Store:
         Raises JobNotFound, IllegalTransition, NeighbourIsSelf, NeighbourNotQueued, NeighboursReversed.
         """
         with answers(type_, request_id):
-            pool, flat, touched = await self._run(
-                "move", type_, request_id=request_id, where=where, first=first, second=second
-            )
+            for _ in range(SPREAD_TRIES):
+                try:
+                    pool, flat, touched = await self._run(
+                        "move", type_, request_id=request_id, where=where, first=first, second=second
+                    )
+                    break
+                except ScriptError as error:
+                    if error.code != "crowded":
+                        raise
+                    await self._spread(type_, *error.details)
+            else:
+                raise errors.RedisUnavailable("others move jobs to the same place all the time; try again")
         return job_of(type_, request_id, flat), pool, touched
+
+    async def _spread(self, type_: str, priority: str, low: str, size: str) -> None:
+        """Spread a range of ranks in steps, between which Redis serves others."""
+        for side in ("right", "left"):
+            done = "0"
+            while done:
+                (done,) = await self._run(
+                    "spread",
+                    type_,
+                    priority=priority,
+                    low=low,
+                    size=size,
+                    side=side,
+                    done=done,
+                    most=SPREAD_STEP,
+                )
 
     async def update(
         self, type_: str, request_id: str, callback: str | None, draft: Draft | None
-    ) -> tuple[Job, str]:
-        """Change a waiting job's callback, or its data as in the draft. Returns it, the pool to wake or "".
+    ) -> tuple[Job, list[str]]:
+        """Change a waiting job's callback, or its data as in the draft. Returns it and the pools to wake.
 
         Raises JobNotFound, IllegalTransition, DuplicateCallback.
         """
         with answers(type_, request_id):
-            pool, flat = await self._run(
+            pools, flat = await self._run(
                 "update",
                 type_,
                 request_id=request_id,
@@ -102,7 +129,7 @@ class Store:
                 data_tail=draft.data_tail if draft else "",
                 default_pool=DEFAULTS.default_pool,
             )
-        return job_of(type_, request_id, flat), pool
+        return job_of(type_, request_id, flat), pools
 
     async def transition(
         self, type_: str, request_id: str, moves: Moves, admission: str = "", error: str = ""

@@ -79,21 +79,23 @@ async def change_job(request: web.Request) -> web.Response:
     store, (type_, request_id) = request.app[STORE], names(request)
     if "status" in asked:
         job, pool = await store.transition(type_, request_id, ASKED[Status(asked["status"])])
+        pools = [pool]
     elif "data" in asked or "callback" in asked:
         if "callback" in asked:
             request.app[TARGET](asked["callback"])
         draft = schemas.draft(asked["data"]) if "data" in asked else None
-        job, pool = await store.update(type_, request_id, asked.get("callback"), draft)
+        job, pools = await store.update(type_, request_id, asked.get("callback"), draft)
     else:
         job, pool, _ = await store.move(type_, request_id, *_where(asked))
-    return _changed(request, job, pool)
+        pools = [pool]
+    return _changed(request, job, pools)
 
 
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
     type_, request_id = names(request)
     job, pool = await request.app[STORE].transition(type_, request_id, DELETE)
-    return _changed(request, job, pool)
+    return _changed(request, job, [pool])
 
 
 def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
@@ -107,8 +109,8 @@ def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
     return where, neighbour, ""
 
 
-def _changed(request: web.Request, job: Job, pool: str) -> web.Response:
-    if pool:
+def _changed(request: web.Request, job: Job, pools: list[str]) -> web.Response:
+    for pool in filter(None, pools):
         request.app[WAKE](job.type, pool)
     preferred = request.headers.get("Prefer", "").replace(" ", "").split(",")
     return answer(job.document() if "return=representation" in preferred else {})

@@ -16,7 +16,7 @@ from rqueue.errors import Invalid, UnknownField
 MAX_BATCH = 1000
 MAX_LIMIT = 10_000
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
-_CURSOR = re.compile(r"-?[0-9]{1,17}:.{1,300}", re.DOTALL)
+_CURSOR = re.compile(r"[0-9]{0,17}:-?[0-9]{1,17}:.{1,300}", re.DOTALL)
 
 
 class Name(fields.String):

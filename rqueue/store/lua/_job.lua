@@ -7,7 +7,8 @@
 -- could hold a job before it, and nothing after it may go until the job there has gone (strict).
 -- `wake` holds the pools that have reason to be examined again. Both outlive any replica.
 
-local FIELDS = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce", "Callback", "Deadline" }
+local FIELDS = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce", "Callback", "Deadline",
+  "UpdatedAt" }
 
 local function natural_rank(id)
   return tonumber(id) * RANK_STEP
@@ -96,18 +97,25 @@ local function leave_line(job)
   return went(job)
 end
 
--- Add a job's demand to what its hosts hold, or take it off again.
+-- Add a job's demand to what its hosts hold (sign 1), or take it off again (-1). What a hand edit made
+-- unreadable is left alone: one damaged job must not hold up the others.
 local function charge(job, sign)
-  local hosts = cjson.decode(job.Placement)
-  local key, at = used_ .. job.Pool, 0
-  for _, run in ipairs(cjson.decode(job.Demand)) do
-    for _ = 1, run[1] do
-      at = at + 1
-      for resource, amount in pairs(run[2]) do
-        local field = hosts[at] .. "/" .. resource
-        if redis.call("HINCRBY", key, field, text(sign * amount)) == 0 then redis.call("HDEL", key, field) end
+  local changes = {}
+  local readable = pcall(function()
+    local hosts, at = cjson.decode(job.Placement), 0
+    for _, run in ipairs(cjson.decode(job.Demand)) do
+      for _ = 1, run[1] do
+        at = at + 1
+        for resource, amount in pairs(run[2]) do
+          local field = hosts[at] .. "/" .. resource
+          changes[field] = (changes[field] or 0) + sign * amount
+        end
       end
     end
+  end)
+  for field, change in pairs(readable and changes or {}) do
+    local used = change ~= 0 and redis.pcall("HINCRBY", used_ .. job.Pool, field, text(change))
+    if used == 0 then redis.call("HDEL", used_ .. job.Pool, field) end
   end
 end
 
@@ -115,9 +123,7 @@ end
 local function release(job)
   redis.call("ZREM", running, job.member)
   redis.call("ZREM", due, job.id)
-  if job.Placement and job.Demand then
-    charge(job, -1)
-  end
+  charge(job, -1)
   redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
   return wake_pool(job.Pool)
 end

@@ -16,7 +16,7 @@ local function hex(rank)
 end
 
 local function rank_of(member)
-  return tonumber(string.sub(member, 1, RANK_DIGITS), 16)
+  return tonumber(string.sub(member, 1, RANK_DIGITS), 16) or 0
 end
 
 local function id_of(member)

@@ -59,6 +59,7 @@ end
 local function fit(demand, hosts, total, empty)
   local runs, at = {}, 0
   for index, run in ipairs(demand) do
+    if run[1] < 1 then return nil end
     local share = 0
     for resource, amount in pairs(run[2]) do
       if (total[resource] or 0) < amount then return nil end
@@ -71,6 +72,8 @@ local function fit(demand, hosts, total, empty)
     if a.share ~= b.share then return a.share > b.share end
     return a.index < b.index
   end)
+
+  if at == 0 then return nil end
 
   local placement, after = {}, {}
   local function used_of(host)

@@ -14,7 +14,7 @@
 
 local THRESHOLD = 1.4
 
-local touched = 0
+local touched, bound = 0, math.huge
 
 -- Who stands at an index of the line; nil past either end.
 local function at(index)
@@ -46,31 +46,31 @@ local function relabel(entry, rank)
   end
 end
 
--- Make room between two neighbouring indexes, of which one or both have this priority: a free rank.
+-- How many members of one priority a range of ranks holds, and the index of the first.
+local function members_in(priority, low, size)
+  local first = before(queue, priority, hex(low))
+  return before(queue, priority, hex(low + size)) - first, first
+end
+
+-- Make room between two neighbouring indexes, of which one or both have this priority: a free rank. Or
+-- nil and the range to spread, where that would touch more than `bound` members: then it is for
+-- spread.lua, step by step, so that no script takes long.
 local function spread(priority, left_index)
-  local before_gap, after_gap = {}, {}
   local left, right = at(left_index), at(left_index + 1)
   local anchor = left and left.priority == priority and left.rank or right.rank
-  local size, low, step = 1, 0, 0
+  local size, low, step, members, first = 1, 0, 0, 0, 0
   for level = 1, 53 do
     size = size * 2
     low = math.floor(anchor / size) * size
-    while left and left.priority == priority and left.rank >= low do
-      before_gap[#before_gap + 1] = left
-      left = at(left.index - 1)
-    end
-    while right and right.priority == priority and right.rank < low + size do
-      after_gap[#after_gap + 1] = right
-      right = at(right.index + 1)
-    end
-    local members = #before_gap + #after_gap + 1
-    step = math.floor(size / (members + 1))
-    if step >= 2 and members <= size / THRESHOLD ^ level then break end
+    members, first = members_in(priority, low, size)
+    step = math.floor(size / (members + 2))
+    if step >= 2 and members + 1 <= size / THRESHOLD ^ level then break end
   end
-  local free = low + step * (#before_gap + 1)
-  for i, entry in ipairs(before_gap) do relabel(entry, free - step * i) end
-  for i, entry in ipairs(after_gap) do relabel(entry, free + step * i) end
-  return free
+  if members > bound then return nil, low, size end
+  local entries, gap = {}, left_index + 1 - first
+  for i = 1, members do entries[i] = at(first + i - 1) end
+  for i, entry in ipairs(entries) do relabel(entry, low + step * (i <= gap and i or i + 1)) end
+  return low + step * (gap + 1)
 end
 
 -- A rank right after an entry of the same priority.
@@ -97,9 +97,7 @@ end
 
 -- Behind those that already have this priority: a priority and a rank.
 local function place_at(job, priority)
-  local score = text(priority)
-  local behind = redis.call("ZCOUNT", queue, "-inf", score)
-  local left = at(behind - 1)
+  local left = at(redis.call("ZCOUNT", queue, "-inf", text(priority)) - 1)
   if left and left.priority == priority then return priority, rank_after(job, left) end
   return priority, natural_rank(job.ID)
 end

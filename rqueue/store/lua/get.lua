@@ -1,7 +1,7 @@
 -- get: one job, and where a waiting one stands.
 --
 -- KEYS    queue settings heads pools job: pool:
--- NEEDS   clock order job
+-- NEEDS   clock order job pack
 -- ARGV    request_id
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason
 -- ERRORS  job_not_found
@@ -23,5 +23,10 @@ elseif score and precedes(job.priority, job.member, score, member) then
   reason = "never_fits"
 elseif job.priority == score and job.member == member then
   reason = "waiting_for_capacity"
+else
+  -- Not examined yet: whether it ever could go is told all the same.
+  local hosts, total = hosts_of(job.Pool)
+  local ran, possible = pcall(function() return fit(cjson.decode(job.Demand), hosts, total, true) end)
+  if not (ran and possible) then reason = "never_fits" end
 end
 return { "ok", fields, position, ahead, reason }

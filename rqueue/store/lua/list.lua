@@ -1,19 +1,24 @@
 -- list: one page of jobs in order, from a place on.
 --
 -- KEYS    queue running ended job: owner:
--- NEEDS   clock order
+-- NEEDS   clock order job
 -- ARGV    source owner_id status cursor most bytes
--- REPLY   the place of the last job looked at or "" at the end, then {request_id, its fields} of each
+-- REPLY   the cursor of the last job looked at or "" at the end, then {request_id, its fields} of each
 -- ERRORS
 --
 -- `source` is queue, running, live (both, in one order), owner or ended. A job that has another
 -- owner or status than asked for is looked at and left out, so a page may be short of `most`, or
--- end early when its jobs fill `bytes`; only an empty place ends the list.
+-- end early when its jobs fill `bytes`; only an empty cursor ends the list. A cursor is the last job's
+-- UpdatedAt and place: a job that only got another rank since then has not moved, and the list goes on
+-- from where it stands now.
 
 local sets = { queue = { queue }, running = { running }, live = { queue, running }, ended = { ended } }
 sets.owner = { owner_ .. owner_id }
 local last = tonumber(most)
-local score, member = place_of(cursor)
+local stamp, place = string.match(cursor, "^(%d*):(.*)$")
+local score, member = place_of(place or "")
+local at_cursor = score and source ~= "ended" and load(id_of(member))
+if at_cursor and at_cursor.UpdatedAt == stamp and at_cursor.priority == score then member = at_cursor.member end
 
 local entries = {}
 for _, set in ipairs(sets[source]) do
@@ -31,14 +36,14 @@ end
 local reply, size = { "ok", "" }, 0
 for i, entry in ipairs(entries) do
   local id = source == "ended" and entry.member or id_of(entry.member)
-  local state = redis.pcall("HMGET", job_ .. id, "Status", "OwnerID")
+  local state = redis.pcall("HMGET", job_ .. id, "Status", "OwnerID", "UpdatedAt")
   if state[1] and (status == "" or state[1] == status) and (owner_id == "" or state[2] == owner_id) then
     local fields = redis.call("HGETALL", job_ .. id)
     for _, value in ipairs(fields) do size = size + #value end
     reply[#reply + 1] = { id, fields }
   end
   if i == last or size > tonumber(bytes) then
-    reply[2] = place_text(entry.score, entry.member)
+    reply[2] = (state[3] or "") .. ":" .. place_text(entry.score, entry.member)
     break
   end
 end

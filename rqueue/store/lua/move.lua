@@ -4,10 +4,11 @@
 -- NEEDS   clock order job place
 -- ARGV    request_id where first second now
 -- REPLY   pool to wake or "", the job's fields, how many members got another rank
--- ERRORS  job_not_found illegal_transition neighbour_is_self neighbour_not_queued neighbours_reversed
+-- ERRORS  job_not_found illegal_transition neighbour_is_self neighbour_not_queued neighbours_reversed crowded
 --
 -- `where` is front, back, after (first), before (first), between (first, second) or priority (first).
--- A job that already stands there stays as it is, so a repeated call changes nothing.
+-- A job that already stands there stays as it is, so a repeated call changes nothing. `crowded` names a
+-- priority and a range of ranks to spread first; nothing has changed then.
 
 local job = load(request_id)
 if not job then return { "job_not_found" } end
@@ -35,6 +36,7 @@ if (where == "front" and index == 0)
 end
 
 -- From here on the line is seen without the job.
+bound = 256
 local from, now_us = text(job.priority), moment(now)
 local woke = leave_line(job)
 redis.call("ZREM", owner_ .. job.OwnerID, job.member)
@@ -50,11 +52,17 @@ elseif where == "before" then
   right = at(redis.call("ZRANK", queue, one.member))
   left = at(right.index - 1)
 end
+local priority, rank, low, size = nil, nil, nil, nil
 if where == "priority" then
-  job.priority, job.rank = place_at(job, tonumber(first))
+  priority, rank, low, size = place_at(job, tonumber(first))
 else
-  job.priority, job.rank = place_between(job, left, right, -MAX_PRIORITY)
+  priority, rank, low, size = place_between(job, left, right, -MAX_PRIORITY)
 end
+if not rank then
+  stand(job)
+  return { "crowded", text(priority), text(low), text(size) }
+end
+job.priority, job.rank = priority, rank
 woke = math.max(stand(job), woke)
 redis.call("HSET", job_ .. request_id, "Priority", text(job.priority), "UpdatedAt", text(now_us))
 store_rank(job)

@@ -3,7 +3,7 @@
 -- KEYS    queue callbacks settings job: pool:
 -- NEEDS   clock order job resolve
 -- ARGV    request_id callback demand pool project data_head data_tail default_pool now
--- REPLY   pool to wake or "", the job's fields
+-- REPLY   the pools to wake, the job's fields
 -- ERRORS  job_not_found illegal_transition duplicate_callback
 --
 -- An empty callback, or an empty demand, leaves the one there is.
@@ -18,18 +18,17 @@ if callback ~= "" and callback ~= job.Callback then
   redis.call("HSET", callbacks, callback, request_id)
   redis.call("HSET", job_ .. request_id, "Callback", callback)
 end
-local woke = 0
+local woken = {}
 if demand ~= "" then
   -- Out of its pool and in again, since another demand may fit where the last one did not.
-  woke = leave_line(job)
+  leave_line(job)
+  woken[1] = wake_pool(job.Pool) and job.Pool
   job.Pool = resolve(pool, project, job.OwnerID, default_pool)
   redis.call("HSET", job_ .. request_id,
     "Pool", job.Pool, "Demand", demand, "Data", data_with(job.Pool, data_head, data_tail))
-  -- Whether it was known never to fit or not: it is examined like one that has just come.
-  redis.call("HDEL", heads, job.Pool)
   stand(job)
-  woke = wake_pool(job.Pool)
+  woken[2] = wake_pool(job.Pool) and job.Pool
 end
 redis.call("HSET", job_ .. request_id, "UpdatedAt", text(moment(now)))
 event("updated", request_id, job.Status, job.Status)
-return { "ok", woke == 1 and job.Pool or "", redis.call("HGETALL", job_ .. request_id) }
+return { "ok", woken, redis.call("HGETALL", job_ .. request_id) }
