@@ -7,6 +7,7 @@ errors. Knows no HTTP and calls nobody back.
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -52,19 +53,7 @@ class Store:
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
-        rest = []
-        for draft in drafts:
-            rest += [
-                draft.request_id,
-                draft.owner_id,
-                draft.callback,
-                "" if draft.priority is None else draft.priority,
-                draft.demand,
-                draft.pool,
-                draft.project,
-                draft.data_head,
-                draft.data_tail,
-            ]
+        rest = ["" if value is None else value for draft in drafts for value in astuple(draft)]
         with answers(type_, indexed=indexed):
             pools, *found = await self._run(
                 "create", type_, *rest, new_type=True, nonce=_nonce(), default_pool=DEFAULTS.default_pool
@@ -78,6 +67,7 @@ class Store:
 
         Raises JobNotFound, IllegalTransition, NeighbourIsSelf, NeighbourNotQueued, NeighboursReversed.
         """
+        spread = 0
         with answers(type_, request_id):
             for _ in range(SPREAD_TRIES):
                 try:
@@ -88,17 +78,18 @@ class Store:
                 except ScriptError as error:
                     if error.code != "crowded":
                         raise
-                    await self._spread(type_, *error.details)
+                    spread += await self._spread(type_, *error.details)
             else:
                 raise errors.RedisUnavailable("others move jobs to the same place all the time; try again")
-        return job_of(type_, request_id, flat), pool, touched
+        return job_of(type_, request_id, flat), pool, touched + spread
 
-    async def _spread(self, type_: str, priority: str, low: str, size: str) -> None:
-        """Spread a range of ranks in steps, between which Redis serves others."""
+    async def _spread(self, type_: str, priority: str, low: str, size: str) -> int:
+        """Spread a range of ranks in steps, between which Redis serves others; how many got another."""
+        total = 0
         for side in ("right", "left"):
             done = "0"
             while done:
-                (done,) = await self._run(
+                done, touched = await self._run(
                     "spread",
                     type_,
                     priority=priority,
@@ -108,6 +99,8 @@ class Store:
                     done=done,
                     most=SPREAD_STEP,
                 )
+                total += touched
+        return total
 
     async def update(
         self, type_: str, request_id: str, callback: str | None, draft: Draft | None

@@ -27,7 +27,8 @@ async def crowded(store):
 async def test_a_move_into_a_crowd_spreads_it_first(store, redis, namespace, crowded, at):
     await store.create("vm", [new("x")])
     job, _, touched = await store.move("vm", "x", "between", crowded[at], crowded[at + 1])
-    assert (job.priority, touched) == (5, 0)
+    assert job.priority == 5
+    assert 0 < touched <= 1200
     assert await line(store) == [*crowded[: at + 1], "x", *crowded[at + 1 :]]
     jobs = await invariants.check(redis, namespace)
     assert {found["Priority"] for found in jobs.values()} == {"5"}
@@ -41,7 +42,7 @@ async def test_no_step_touches_more_than_it_may(store, redis, namespace, crowded
         done = "0"
         while done:
             before = dict(await redis.zrange(store._keys.of("vm", "queue"), 0, -1, withscores=True))
-            (done,) = await store._run(
+            done, touched = await store._run(
                 "spread",
                 "vm",
                 priority="5",
@@ -52,7 +53,7 @@ async def test_no_step_touches_more_than_it_may(store, redis, namespace, crowded
                 most=module.SPREAD_STEP,
             )
             after = dict(await redis.zrange(store._keys.of("vm", "queue"), 0, -1, withscores=True))
-            assert len(set(after) - set(before)) <= module.SPREAD_STEP
+            assert len(set(after) - set(before)) == touched <= module.SPREAD_STEP
             assert await line(store) == crowded
             sides.append(side)
     assert sides == ["right"] * 3 + ["left"] * 3
@@ -69,7 +70,7 @@ async def test_others_may_move_between_two_steps(store, redis, namespace, crowde
     for side in ("right", "left"):
         done, number = "0", 0
         while done:
-            (done,) = await store._run(
+            done, _ = await store._run(
                 "spread", "vm", priority="5", low=low, size=size, side=side, done=done, most=250
             )
             mover = f"x{number + 3 * (side == 'left')}"

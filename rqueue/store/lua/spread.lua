@@ -3,7 +3,7 @@
 -- KEYS    queue
 -- NEEDS   clock order job place
 -- ARGV    priority low size side done most
--- REPLY   how many were looked at from this side so far, or "" at the end
+-- REPLY   how many were looked at from this side so far, or "" at the end; how many got another rank
 -- ERRORS
 --
 -- From the right those that stand too far left go right, the rightmost first; then from the left the
@@ -22,4 +22,4 @@ for looked = tonumber(done), last - 1 do
   local free = not beside or beside.priority ~= score or (beside.rank - share) * outward > 0
   if free and (share - entry.rank) * outward > 0 then relabel(entry, share) end
 end
-return { "ok", last < members and text(last) or "" }
+return { "ok", last < members and text(last) or "", touched }
