@@ -79,8 +79,9 @@ def redis_url(valkey_url: str) -> str:
 
 
 async def _emptied(redis: "Redis", namespace: str) -> None:
-    async for key in redis.scan_iter(f"{namespace}:*", count=1000):
-        await redis.unlink(key)
+    keys = [key async for key in redis.scan_iter(f"{namespace}:*", count=1000)]
+    for start in range(0, len(keys), 1000):
+        await redis.unlink(*keys[start : start + 1000])
 
 
 @pytest.fixture(params=["valkey", "redis", "fakeredis"])

@@ -153,7 +153,7 @@ BLOCK = 10_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_a_hundred_thousand_moves_to_the_same_place(real_store, real_redis, namespace):
     """Always after "x", which has its neighbour's priority: no priority is free, and soon no rank either."""
     names = [f"j{n}" for n in range(JOBS)]
