@@ -4,16 +4,19 @@ import asyncio
 import base64
 import ipaddress
 import logging
+import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
 from rqueue.callbacks import Callbacks, Guard
 from rqueue.config import Config
-from rqueue.errors import NotReady, Refused, Unavailable
+from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
@@ -89,8 +92,8 @@ async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Rea
             made = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
             callbacks.sign_with([await store.callback_secret(made)])
             break
-        except Unavailable as error:
-            log.warning("waiting for redis: %s", error.message)
+        except RqueueError as error:
+            log.error("nobody is called yet, since there is no signing secret: %s", error.message)
             await asyncio.sleep(TICK_SECONDS)
     await reaper.run()
 
@@ -106,8 +109,16 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
     if config.redis_url:
         _run(config, sock, url, config.redis_url, "", started)
     else:
-        with embedded(config.data_dir) as redis_url:
+        died = threading.Event()
+
+        def stop() -> None:
+            died.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with embedded(config.data_dir, died=stop) as redis_url:
             _run(config, sock, url, redis_url, f"{url}/inbox/", started)
+        if died.is_set():
+            raise Refused(f"the embedded server ended by itself; its log is in {config.data_dir}/redis.log")
 
 
 def _run(
@@ -119,16 +130,24 @@ def _run(
     started: Callable[[str, str], None],
 ) -> None:
     async def main() -> None:
-        stop = asyncio.Event()
+        stop, task = asyncio.Event(), asyncio.current_task()
+        assert task is not None  # noqa: S101
+
+        def on_signal() -> None:
+            # The second one does not wait for what is in flight.
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
         application = build(config, redis_url, inbox_url)
         async with listening(application, sock, grace=config.callback_timeout):
             started(url, redis_url)
             await stop.wait()
             log.info("stopping: what is in flight is finished, the rest stays in due")
 
-    with asyncio.Runner(loop_factory=_loop) as loop:
+    with asyncio.Runner(loop_factory=_loop) as loop, suppress(asyncio.CancelledError):
         loop.run(main())
 
 

@@ -35,6 +35,15 @@ QUICK_PAUSE = 0.2
 MAX_RETRY_AFTER = 3600
 ERROR_LENGTH = 200
 
+
+def _networks(written: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(word) for word in written.split()]
+
+
+# "This network", reserved, site-local, and the metadata services of clouds that are not link-local.
+_NEVER = _networks("0.0.0.0/8 240.0.0.0/4 fec0::/10 100.100.100.200 192.0.0.192 fd00:ec2::254")
+# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one.
+_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 
@@ -69,8 +78,8 @@ class Guard:
     """Which targets may be called.
 
     A deny rule refuses, else an allow rule admits, else link-local, loopback, multicast, unspecified
-    and broadcast addresses are refused and all else, private addresses too, is admitted. Rules are
-    CIDRs, matched against the address that is connected to, and globs, matched against the host.
+    and reserved addresses and metadata services are refused; all else, private ones too, is admitted.
+    Rules are CIDRs, matched against the address that is connected to, and globs, matched against the host.
     """
 
     def __init__(self, allow: Sequence[str], deny: Sequence[str]) -> None:
@@ -98,7 +107,7 @@ class Guard:
             or address.is_loopback
             or address.is_multicast
             or address.is_unspecified
-            or address == ipaddress.IPv4Address("255.255.255.255")
+            or any(address in net for net in _NEVER)
         )
 
 
@@ -194,7 +203,7 @@ class Callbacks:
             raise InvalidCallback(f"host {url.host!r} is no host's name", "callback")
         if self._guard.refuses_host(url):
             raise InvalidCallback(f"host {host!r} is denied by RQUEUE_CALLBACK_DENY", "callback")
-        address = _literal(host)
+        address = _literal(host.rstrip("."))
         if address is not None and self._guard.refuses(address, self._guard.trusts_host(url)):
             raise InvalidCallback(
                 f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW", "callback"
@@ -281,9 +290,9 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(min(int(retry_after.strip()[:9]), MAX_RETRY_AFTER))
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+        left = (moment.replace(tzinfo=moment.tzinfo or UTC) - _now()).total_seconds()
+    except (ValueError, OverflowError, TypeError):
         return None
-    left = (moment.replace(tzinfo=moment.tzinfo or UTC) - _now()).total_seconds()
     return min(max(left, 0.0), float(MAX_RETRY_AFTER))
 
 
@@ -306,9 +315,14 @@ def _named(url: URL, globs: Sequence[str]) -> bool:
 
 
 def _unwrapped(address: Address) -> Address:
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
+    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, Teredo, NAT64; else itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.teredo:
+        return address.teredo[1]
+    if any(address in net for net in _IPV4_INSIDE) and int(address) > 1:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _rules(words: Sequence[str]) -> tuple[list[ipaddress.IPv4Network | ipaddress.IPv6Network], list[str]]:

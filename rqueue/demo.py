@@ -180,28 +180,16 @@ class _Story:
     # --- tables ------------------------------------------------------------------------------------
 
     async def _show_line(self, title: str) -> None:
-        table = Table(
-            "place",
-            "job",
-            "owner",
-            "asks for",
-            "priority",
-            "status",
-            "why",
-            title=title,
-            title_justify="left",
-        )
+        table = Table("place", "job", "asks for", "priority", "status", title=title, title_justify="left")
         for listed in await self._ask("GET", "/v1/vm/"):
             job = await self._ask("GET", f"/v1/vm/{listed['RequestID']}")
             instances = orjson.loads(job["Data"])["instances"]
             table.add_row(
                 str(job.get("Position", "")),
                 job["RequestID"],
-                job["OwnerID"],
                 f"{len(instances)} x {instances[0]['VCPU']} VCPU",
                 str(job["Priority"]),
-                job["Status"],
-                job.get("Reason") or f"on {', '.join(job['Placement'])}",
+                f"{job['Status']}: {job.get('Reason') or ', '.join(job['Placement'])}",
             )
         console.print(table if table.row_count else f"[i]{title}: nobody waits, nobody runs.[/]")
 

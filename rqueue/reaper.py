@@ -30,6 +30,7 @@ from rqueue.store.store import Store
 log = logging.getLogger("rqueue.reaper")
 
 TICK_SECONDS = 1.0
+TYPES_AT_ONCE = 32
 CALLS_PER_TARGET = 32
 # A claim outlasts the delivery that it covers, so that no other replica calls meanwhile.
 CLAIM_MARGIN = 5.0
@@ -58,6 +59,7 @@ class Reaper:
         self._claim_ms = int((callbacks.round_seconds + CLAIM_MARGIN) * 1000)
         self._woken: dict[tuple[str, str], None] = {}
         self._bell = asyncio.Event()
+        self._passing = asyncio.Lock()
         self._last_tick = 0.0
         self._waiting: dict[tuple[str, str], Turn] = {}
         self._lines: dict[str, deque[tuple[str, str]]] = {}
@@ -87,10 +89,10 @@ class Reaper:
                     # From now, not from the last one: a slow tick is followed by a pause, not by a burst.
                     next_tick = time.monotonic() + TICK_SECONDS
                     await self.tick()
+                    if away:
+                        log.info("redis is back")
+                    away = False
                 await self._admit_woken()
-                if away:
-                    log.info("redis is back")
-                away = False
             except Unavailable as error:
                 if not away:
                     log.warning("redis is away: %s", error.message)
@@ -112,13 +114,11 @@ class Reaper:
 
     async def tick(self) -> None:
         """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
-        for type_ in await self._store.types():
-            try:
-                await self._look_at_due(type_)
-            except StoreDamaged as error:
-                log.error("%s: %s", error.code, error.message)
-        await self._admit_woken()
+        types = await self._store.types()
+        for start in range(0, len(types), TYPES_AT_ONCE):
+            await asyncio.gather(*map(self._look_at_due, types[start : start + TYPES_AT_ONCE]))
         self._last_tick = time.monotonic()
+        await self._admit_woken()
 
     async def drain(self) -> None:
         """Wait until every delivery that this process has taken on is settled."""
@@ -132,6 +132,8 @@ class Reaper:
         for turn in waiting.values():
             try:
                 await self._store.retry(turn, delay_ms=0)
+            except LostClaim:
+                continue
             except RqueueError:
                 break
         if self._tasks:
@@ -141,7 +143,11 @@ class Reaper:
     async def _look_at_due(self, type_: str) -> None:
         more = True
         while more:
-            work = await self._store.due(type_, self._claim_ms)
+            try:
+                work = await self._store.due(type_, self._claim_ms)
+            except StoreDamaged as error:
+                log.error("%s: %s", error.code, error.message)
+                return
             self._take(work.turns)
             for pool in work.pools:
                 self.wake(type_, pool)
@@ -150,25 +156,31 @@ class Reaper:
     # --- who goes next -----------------------------------------------------------------------------
 
     async def _admit_woken(self) -> None:
-        while self._woken:
+        # One at a time, so that whoever comes second finds done what the first has begun.
+        async with self._passing:
             self._bell.clear()
-            type_, pool = next(iter(self._woken))
-            del self._woken[type_, pool]
-            try:
-                work = await self._store.admit(type_, pool, self._claim_ms)
-            except StoreDamaged as error:
-                # It stays in `wake`, so each tick tries again until it is mended; the others go on.
-                log.error("%s: %s", error.code, error.message)
-                continue
-            except Unavailable:
-                self.wake(type_, pool)
-                raise
-            self._take(work.turns)
-            for turn in work.turns:
-                log.info("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
-            if work.more:
-                self.wake(type_, pool)
-        self._bell.clear()
+            # Those that are woken meanwhile come next time: under load there is no end of them, and
+            # what time brings must not wait for one.
+            for _ in range(len(self._woken)):
+                type_, pool = next(iter(self._woken))
+                del self._woken[type_, pool]
+                await self._admit(type_, pool)
+
+    async def _admit(self, type_: str, pool: str) -> None:
+        try:
+            work = await self._store.admit(type_, pool, self._claim_ms)
+        except StoreDamaged as error:
+            # It stays in `wake`, so each tick tries again until it is mended; the others go on.
+            log.error("%s: %s", error.code, error.message)
+            return
+        except Unavailable:
+            self.wake(type_, pool)
+            raise
+        self._take(work.turns)
+        for turn in work.turns:
+            log.info("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
+        if work.more:
+            self.wake(type_, pool)
 
     # --- call them ---------------------------------------------------------------------------------
 

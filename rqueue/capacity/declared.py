@@ -11,7 +11,7 @@ from rqueue.domain.job import MAX_NAME_BYTES
 from rqueue.domain.pool import Pool
 from rqueue.errors import Invalid, UnknownField
 
-MAX_HOSTS = 10_000
+MAX_HOSTS = 5_000
 MAX_PROJECTS = 10_000
 _FIELDS = ("hosts", "projects")
 

@@ -15,7 +15,7 @@ from rqueue.errors import InvalidDemand
 
 MAX_AMOUNT = 2**53 - 1
 MAX_INSTANCES = 1000
-MAX_RUNS = 64
+MAX_RUNS = 16
 MAX_RESOURCES = 32
 MAX_NAME_BYTES = 256
 

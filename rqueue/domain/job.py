@@ -31,8 +31,6 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
-LIVE = (Status.QUEUED, Status.CALLING, Status.RUNNING)
-ADMITTED = (Status.CALLING, Status.RUNNING)
 ENDED = (Status.DONE, Status.CANCELLED, Status.FAILED, Status.EXPIRED)
 
 # What may be asked of a job: the status it has → the status it gets. All else is illegal.

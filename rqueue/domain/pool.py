@@ -20,6 +20,15 @@ class Pool:
     used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     waiting: int = 0
 
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """Of each resource, what the largest host has and what all hosts have together."""
+        bounds: dict[str, tuple[int, int]] = {}
+        for amounts in self.capacity.values():
+            for resource, amount in amounts.items():
+                most, all_ = bounds.get(resource, (0, 0))
+                bounds[resource] = (max(most, amount), all_ + amount)
+        return bounds
+
     def document(self) -> dict[str, Any]:
         """The pool as operators see it; a host that is gone but still charged shows capacity 0."""
         hosts = {}

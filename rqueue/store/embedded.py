@@ -14,8 +14,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -34,20 +35,23 @@ OPTIONS = {
     "hash-max-listpack-entries": "512",
     "loglevel": "notice",
 }
+END_SECONDS = 20
 _PR_SET_PDEATHSIG = 1
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux, 104 on macOS
 
 
 @contextmanager
-def embedded(data_dir: Path, patience: float = 10) -> Iterator[str]:
+def embedded(data_dir: Path, patience: float = 10, died: Callable[[], None] | None = None) -> Iterator[str]:
     """Run a server on this directory and yield its URL; it has ended when this returns.
+
+    `died` is called, in a thread of its own, should the server end before that.
 
     Raises Refused where there is no server to start, or the directory has another owner that is
     still there after `patience` seconds.
     """
     binary = server_binary()
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         data_dir = data_dir.resolve()
         lock = (data_dir / "lock").open("a+b")
     except OSError as error:
@@ -74,10 +78,18 @@ def embedded(data_dir: Path, patience: float = 10) -> Iterator[str]:
         )
         try:
             _wait(server, path, data_dir)
+            if died:
+                threading.Thread(target=_watch, args=(server, died), daemon=True).start()
             yield f"unix://{quote(str(path))}"
         finally:
+            server.args = ()  # from here on its end is no surprise
             server.terminate()
-            server.wait(timeout=30)
+            try:
+                server.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                # A script that has written and does not end takes no signal but this one.
+                server.kill()
+                server.wait()
 
 
 @contextmanager
@@ -89,6 +101,12 @@ def _room_for_socket(data_dir: Path) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="rqueue-") as short:
             yield Path(short) / "redis.sock"
+
+
+def _watch(server: "subprocess.Popen[bytes]", died: Callable[[], None]) -> None:
+    server.wait()
+    if server.args:
+        died()
 
 
 def server_binary() -> str:

@@ -16,7 +16,7 @@ KEYS = {
     "used:": ("hash", "<host>/<resource> → what calling and running jobs hold of it"),
     "due": ("zset", "request_id → when (ms) someone must look at it: redelivery, deadline, lease, purge"),
     "callbacks": ("hash", "callback → the request_id that has it"),
-    "pools": ("set", "the pools that are declared"),
+    "pools": ("hash", "declared pool → of each resource, what its largest host has and what all have"),
     "projects": ("hash", "project → the pool it belongs to"),
     "settings": ("hash", "the queue's settings that are not at their default"),
     "seq": ("string", "the ID of the newest job"),

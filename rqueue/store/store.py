@@ -173,6 +173,7 @@ class Store:
                 status=status or "",
                 cursor=cursor,
                 most=min(most, PAGE),
+                looks=PAGE,
                 bytes=PAGE_BYTES,
             )
         jobs = []
@@ -218,6 +219,7 @@ class Store:
                 admission=turn.admission,
                 claim=turn.claim,
                 claim_ms=claim_ms,
+                nonce=_nonce(),
             )
         return job_of(turn.type, turn.request_id, flat), int(claim)
 
@@ -249,7 +251,7 @@ class Store:
             pipe.hgetall(key(type_, "settings"))
             for counted in ("queue", "running", "ended"):
                 pipe.zcard(key(type_, counted))
-            pipe.smembers(key(type_, "pools"))
+            pipe.hkeys(key(type_, "pools"))
             settings, queued, running, ended, pools = await executed(pipe)
         return Queue(type_, settings_of(settings), queued, running, ended, tuple(sorted(pools)))
 
@@ -289,6 +291,7 @@ class Store:
                 pool=pool.name,
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
+                bounds=orjson.dumps(pool.bounds()).decode(),
             )
 
     async def pool(self, type_: str, name: str) -> Pool:
@@ -296,7 +299,7 @@ class Store:
         key = self._keys.of
         with answers(type_):
             pipe = self._redis.pipeline(transaction=False)
-            pipe.sismember(key(type_, "pools"), name)
+            pipe.hexists(key(type_, "pools"), name)
             pipe.hgetall(key(type_, "capacity:") + name)
             pipe.hgetall(key(type_, "used:") + name)
             pipe.hgetall(key(type_, "projects"))

@@ -1,5 +1,6 @@
 """Reading requests and writing answers: one envelope, one error shape."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -22,6 +23,7 @@ STATUSES: tuple[tuple[type[RqueueError], int], ...] = (
     (RqueueError, 500),
 )
 RETRY_AFTER_SECONDS = "1"
+BODY_SECONDS = 20
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
@@ -76,7 +78,11 @@ async def body(request: web.Request) -> Any:
         raise web.HTTPUnsupportedMediaType(text=f"expected application/json, got {request.content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="expected a body that is not compressed")
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await request.read()
+    except TimeoutError:
+        raise Malformed(f"the body did not arrive within {BODY_SECONDS} s") from None
     try:
         read = orjson.loads(raw)
         if _LONG_NUMBER.search(raw):

@@ -9,6 +9,8 @@ from typing import Any
 
 KEPT = 1000
 BODY_KEPT = 16 * 1024
+VALUE_KEPT = 1024
+SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 class Inbox:
@@ -20,10 +22,12 @@ class Inbox:
     def take(self, path: str, headers: dict[str, str], body: str) -> None:
         """Keep one callback; only the headers of the webhook scheme are of interest."""
         signed = {
-            name.lower(): value for name, value in headers.items() if name.lower().startswith("webhook-")
+            name.lower(): value[:VALUE_KEPT] for name, value in headers.items() if name.lower() in SHOWN
         }
         at = datetime.now(UTC).isoformat()
-        self._arrived.appendleft({"at": at, "path": path, "headers": signed, "body": body[:BODY_KEPT]})
+        self._arrived.appendleft(
+            {"at": at, "path": path[:VALUE_KEPT], "headers": signed, "body": body[:BODY_KEPT]}
+        )
 
     def shown(self) -> list[dict[str, Any]]:
         """What is kept, newest first."""

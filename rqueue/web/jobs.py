@@ -39,8 +39,8 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
             if request.method == "HEAD":
                 return response
             await response.write(b'{"data":[')
-        for job in page.jobs:
-            await response.write(separator + orjson.dumps(job.document()))
+        if page.jobs:
+            await response.write(separator + b",".join(orjson.dumps(job.document()) for job in page.jobs))
             separator = b","
         after = page.cursor
         if left is not None:

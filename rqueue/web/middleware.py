@@ -24,7 +24,7 @@ async def one_error_shape(request: web.Request, handler: Handler) -> web.StreamR
         return refused(error)
     except web.HTTPException as error:
         return _http(request, error)
-    except ConnectionResetError:
+    except ConnectionError:
         raise  # the client went away while it was answered
     except Exception:
         log.exception("a fault of the service's own")

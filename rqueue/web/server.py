@@ -20,7 +20,8 @@ class _Protocol(web.RequestHandler):
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs, and raises where an answer has begun
+        if status >= 500 or request.writer.output_size > 0:
+            super().handle_error(request, status, exc, message)  # logs, and raises where an answer has begun
         kind = RqueueError if status >= 500 else Malformed
         first_line = (message or "").partition("\n")[0]
         response = refusal(kind.code, f"{kind.__doc__} {first_line}".strip(), status)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqueue.domain.demand import MAX_AMOUNT, amount, amounts, demand, quantity
+from rqueue.domain.demand import MAX_AMOUNT, MAX_RUNS, amount, amounts, demand, quantity
 from rqueue.errors import InvalidDemand
 
 
@@ -148,7 +148,7 @@ def test_a_demand_is_runs_of_equal_instances(data, runs):
 _instance = st.dictionaries(st.sampled_from("abc"), st.integers(0, 3), min_size=1)
 
 
-@given(st.lists(_instance, min_size=1, max_size=60))
+@given(st.lists(_instance, min_size=1, max_size=MAX_RUNS))
 def test_equal_demands_are_equal_texts_and_keep_each_instance(instances):
     text = demand({"instances": instances})
     turned = [dict(reversed(instance.items())) for instance in instances]

@@ -111,8 +111,3 @@ def test_only_the_moves_of_the_diagram_are_legal(asked, status):
 
 def test_a_client_asks_by_the_name_of_a_status():
     assert rules.ASKED == {"running": rules.CONFIRM, "done": rules.FINISH, "queued": rules.REQUEUE}
-
-
-def test_every_status_is_either_live_or_ended():
-    assert sorted([*rules.LIVE, *rules.ENDED]) == sorted(Status)
-    assert set(rules.ADMITTED) < set(rules.LIVE)

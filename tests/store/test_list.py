@@ -3,6 +3,7 @@
 import pytest
 
 from rqueue.domain.job import ACCEPTED, DELETE, FINISH, UNREACHABLE, Status
+from rqueue.store.store import PAGE
 from tests.conftest import new
 from tests.store.line import CLAIM_MS, admit, create, declare, jobs, line, running
 
@@ -97,13 +98,24 @@ async def test_pages_have_everything_once(store, most, status):
 
 
 async def test_a_page_that_leaves_all_out_is_not_the_end(store):
-    await store.create("vm", [new(f"j{n}", owner_id="xy"[n == 9]) for n in range(10)])
-    await declare(store, 9)
-    await admit(store)
+    await store.create("vm", [new(f"j{n}") for n in range(PAGE + 5)])
+    await declare(store, PAGE + 5)
+    for _ in range(2):
+        await admit(store)
+    last = f"j{PAGE + 4}"
+    await store.transition("vm", last, ACCEPTED)
     page = await store.page("vm", "", Status.RUNNING, most=4)
     assert (page.jobs, bool(page.cursor)) == ([], True)
-    await store.transition("vm", "j8", ACCEPTED)
-    assert await line(store, Status.RUNNING) == ["j8"]
+    assert await line(store, Status.RUNNING) == [last]
+
+
+async def test_a_page_looks_on_for_those_it_is_asked_for(store):
+    await store.create("vm", [new(f"j{n}", owner_id="xy"[n % 2]) for n in range(20)])
+    await declare(store, 20)
+    await admit(store)
+    await store.transition("vm", "j13", ACCEPTED)
+    page = await store.page("vm", "y", Status.RUNNING, most=1)
+    assert [job.request_id for job in page.jobs] == ["j13"]
 
 
 async def moved(store, name):

@@ -49,10 +49,14 @@ local function room(host, used, shape)
   local count = math.huge
   for resource, amount in pairs(shape) do
     local free = (host.capacity[resource] or 0) - (used[resource] or 0)
+    if free < amount then return 0 end
     count = math.min(count, math.floor(free / amount))
   end
-  return math.max(count, 0)
+  return count
 end
+
+-- How often a host was looked at: what a pass costs.
+local looks = 0
 
 -- Try a demand on the hosts as they are, or as if they were empty. Returns the host of each instance
 -- in the client's order and the amounts used then, or nil where it does not fit.
@@ -82,9 +86,10 @@ local function fit(demand, hosts, total, empty)
   for _, run in ipairs(runs) do
     local candidates = {}
     for _, host in pairs(hosts) do
+      looks = looks + 1
       local used = used_of(host)
       local holds = room(host, used, run.shape)
-      if holds > 0 then
+      if holds > 0 and next(host.capacity) then
         candidates[#candidates + 1] = { host = host, holds = holds, fullness = fullness(host, used) }
       end
     end

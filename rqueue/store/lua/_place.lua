@@ -40,9 +40,11 @@ local function relabel(entry, rank)
   if job then
     job.rank = rank
     store_rank(job)
-    -- Its place has another name now, by which its pool may stand still: examine it afresh.
-    redis.call("HDEL", heads, job.Pool)
-    wake_pool(job.Pool)
+    if head_of(job.Pool) == entry.priority then
+      -- The place at which its pool stands still may have another name now: examine it afresh.
+      redis.call("HDEL", heads, job.Pool)
+      wake_pool(job.Pool)
+    end
   end
 end
 

@@ -8,8 +8,10 @@
 -- ERRORS
 --
 -- Strict: the first job that an empty pool could hold and this one cannot ends the pass. `most`
--- bounds the jobs examined; `nonce` makes the admission's name, which is unique and holds nothing
+-- bounds the jobs examined, MAX_LOOKS the hosts looked at for all but the last of them; `nonce` makes the admission's name, which is unique and holds nothing
 -- that a client chose. The claim, a moment in ms, is until when the caller alone may call.
+
+local MAX_LOOKS = 5000
 
 if redis.call("HGET", settings, "paused") == "1" then return { "ok", 0 } end
 local line = pool_ .. pool
@@ -53,8 +55,10 @@ local function admit(job, placement, after)
   reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
 end
 
-local stands = nil
-for examined = 1, tonumber(most) + 1 do
+-- A pool without hosts: nobody needs to be looked at to know that nobody fits.
+if not next(total) then index = redis.call("ZCARD", line) end
+local stands, examined = nil, 0
+while true do
   local entry = redis.call("ZRANGE", line, index, index, "WITHSCORES")
   if #entry == 0 then
     stands = nil
@@ -62,10 +66,11 @@ for examined = 1, tonumber(most) + 1 do
   end
   local member, score = entry[1], tonumber(entry[2])
   stands = place_text(score, member)
-  if examined > tonumber(most) then
+  if examined == tonumber(most) or looks > MAX_LOOKS then
     reply[2] = 1
     break
   end
+  examined = examined + 1
   local job = load(id_of(member))
   if not job or job.Status ~= "queued" or job.Pool ~= pool or job.member ~= member then
     -- Left behind by a hand edit: no waiting job stands here.

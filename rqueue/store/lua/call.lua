@@ -2,15 +2,22 @@
 --
 -- KEYS    due job:
 -- NEEDS   clock order job claim
--- ARGV    request_id admission claim claim_ms now
+-- ARGV    request_id admission claim claim_ms nonce now
 -- REPLY   the new claim in ms, the job's fields
 -- ERRORS  lost_claim
+--
+-- A job whose deadline has passed is not called any more: it is about to fail.
 
 local job = load(request_id)
-if not holds(job, admission, claim) then return { "lost_claim" } end
 local now_us = moment(now)
+if job and job.Nonce == nonce and job.Status == "calling" then
+  return { "ok", redis.call("ZSCORE", due, request_id), redis.call("HGETALL", job_ .. request_id) }
+end
+if not holds(job, admission, claim) or milliseconds(now_us) >= (tonumber(job.Deadline) or 0) then
+  return { "lost_claim" }
+end
 local renewed = until_deadline(job, now_us, claim_ms)
 redis.call("ZADD", due, renewed, request_id)
 redis.call("HINCRBY", job_ .. request_id, "Attempts", 1)
-redis.call("HSET", job_ .. request_id, "UpdatedAt", text(now_us))
+redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us))
 return { "ok", renewed, redis.call("HGETALL", job_ .. request_id) }

@@ -6,7 +6,7 @@
 -- REPLY   nothing more
 -- ERRORS  pool_not_found
 
-if redis.call("SREM", pools, pool) == 0 then return { "pool_not_found" } end
+if redis.call("HDEL", pools, pool) == 0 then return { "pool_not_found" } end
 local held = redis.call("HGETALL", projects)
 for i = 1, #held, 2 do
   if held[i + 1] == pool then redis.call("HDEL", projects, held[i]) end

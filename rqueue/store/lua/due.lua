@@ -41,8 +41,11 @@ for _, id in ipairs(ids) do
   elseif job.Status == "running" then
     release(job)
     finish(job, "expired", now_us, keep)
-  else
+  elseif redis.call("ZSCORE", ended, id) then
     purge(job)
+  else
+    -- A status of nobody's: for a person to look at, not to be thrown away.
+    redis.call("ZREM", due, id)
   end
 end
 if redis.call("HGET", settings, "paused") ~= "1" then

@@ -2,19 +2,19 @@
 --
 -- KEYS    queue running ended job: owner:
 -- NEEDS   clock order job
--- ARGV    source owner_id status cursor most bytes
+-- ARGV    source owner_id status cursor most looks bytes
 -- REPLY   the cursor of the last job looked at or "" at the end, then {request_id, its fields} of each
 -- ERRORS
 --
 -- `source` is queue, running, live (both, in one order), owner or ended. A job that has another
--- owner or status than asked for is looked at and left out, so a page may be short of `most`, or
--- end early when its jobs fill `bytes`; only an empty cursor ends the list. A cursor is the last job's
+-- owner or status than asked for is looked at, `looks` of them at the most, and left out; so a page may
+-- be short of `most`, also where its jobs fill `bytes`; only an empty cursor ends the list. A cursor is the last job's
 -- UpdatedAt and place: a job that only got another rank since then has not moved, and the list goes on
 -- from where it stands now.
 
 local sets = { queue = { queue }, running = { running }, live = { queue, running }, ended = { ended } }
 sets.owner = { owner_ .. owner_id }
-local last = tonumber(most)
+local last = tonumber(looks)
 local stamp, place = string.match(cursor, "^(%d*):(.*)$")
 local score, member = place_of(place or "")
 local at_cursor = score and source ~= "ended" and load(id_of(member))
@@ -42,7 +42,7 @@ for i, entry in ipairs(entries) do
     for _, value in ipairs(fields) do size = size + #value end
     reply[#reply + 1] = { id, fields }
   end
-  if i == last or size > tonumber(bytes) then
+  if i == last or #reply - 2 == tonumber(most) or size > tonumber(bytes) then
     reply[2] = (state[3] or "") .. ":" .. place_text(entry.score, entry.member)
     break
   end

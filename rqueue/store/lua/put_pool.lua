@@ -2,12 +2,12 @@
 --
 -- KEYS    pools projects capacity:
 -- NEEDS   clock order job
--- ARGV    pool amounts_of projects_of
+-- ARGV    pool amounts_of projects_of bounds
 -- REPLY   nothing more
 -- ERRORS  project_taken
 --
 -- `amounts_of` is JSON {"<host>/<resource>": "amount"}, `projects_of` a JSON list, both made by the
--- service. What jobs hold stays charged, whatever the hosts are now.
+-- service; `bounds` is kept as it comes. What jobs hold stays charged, whatever the hosts are now.
 
 local wanted = {}
 for _, project in ipairs(cjson.decode(projects_of)) do
@@ -26,7 +26,7 @@ redis.call("DEL", capacity_ .. pool)
 for field, amount in pairs(cjson.decode(amounts_of)) do
   redis.call("HSET", capacity_ .. pool, field, amount)
 end
-redis.call("SADD", pools, pool)
+redis.call("HSET", pools, pool, bounds)
 redis.call("HDEL", heads, pool)
 wake_pool(pool)
 event("capacity", "", "", pool)

@@ -29,6 +29,7 @@ if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) e
 
 if to == "running" then
   redis.call("HSET", job_ .. request_id, "Status", to)
+  redis.call("HDEL", job_ .. request_id, "LastError")
   local lease = setting("lease_seconds", lease_seconds)
   if lease then
     redis.call("ZADD", due, text(milliseconds(now_us) + lease * 1000), request_id)
