@@ -43,12 +43,13 @@ def build(
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
-    redis = connect(redis_url)
+    redis, reapers = connect(redis_url), connect(redis_url)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
     callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
     callbacks.sign_with(config.callback_secrets)
-    reaper = Reaper(store, callbacks)
+    # On connections of its own: under load requests take all there are, and time must go on.
+    reaper = Reaper(Store(reapers, config.namespace, now), callbacks)
 
     async def ready() -> None:
         try:
@@ -60,7 +61,7 @@ def build(
             raise NotReady("the reaper has not ticked lately")
 
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
-        async with redis:
+        async with redis, reapers:
             yield
 
     async def story(_: web.Application) -> AsyncIterator[None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from rqueue import config
+from rqueue.store.connect import connect
 
 RQUEUE = Path(sys.executable).with_name("rqueue")
 SECRET = "s3cretword"
@@ -155,6 +157,41 @@ async def test_a_signal_ends_it_and_its_server(tmp_path, number):
     # The lock is free at once.
     async with serving(tmp_path) as service:
         assert await service.end() == 0
+
+
+async def test_a_second_signal_does_not_wait(tmp_path, receiver):
+    """The first one gives a hung request fifteen seconds."""
+    async with serving(tmp_path) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/vm HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{")
+        await writer.drain()
+        assert (await service.call("GET", "/healthz"))[0] == 200
+        service.process.terminate()
+        await until(lambda: _says(service, "stopping"))
+        assert service.process.returncode is None
+        service.process.terminate()
+        async with asyncio.timeout(8):
+            await service.process.wait()
+        writer.close()
+    async with serving(tmp_path) as service:
+        assert await service.end() == 0
+
+
+async def _says(service: Running, words: str) -> bool:
+    return words in service.said()
+
+
+async def test_it_ends_when_its_server_does(tmp_path):
+    """So that whoever started it starts it again, instead of 503s for ever."""
+    async with serving(tmp_path) as service:
+        url = re.search(r"unix://(\S+)", service.said())
+        async with connect(f"unix://{url[1]}") as redis:
+            pid = (await redis.info("server"))["process_id"]
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(25):
+            assert await service.process.wait() == 2
+        assert "the embedded server ended by itself" in service.said()
 
 
 async def test_a_callback_in_flight_is_finished(tmp_path, receiver):

@@ -628,3 +628,45 @@ async def test_it_stops_whatever_it_is_at(redis_url, real_redis, namespace):
             for _ in range(steps):
                 await asyncio.sleep(0)
         assert not limit.expired(), f"it does not stop when it is told to after {steps} steps"
+
+
+async def test_stopping_gives_up_all_claims_though_one_is_lost(
+    redis_url, namespace, clock, receiver, real_redis
+):
+    receiver.answer = held = Held()
+    config = config_of(namespace, callback_timeout=30)
+    async with serving(config, redis_url, clock) as stopping, serving(config, redis_url, clock) as other:
+        await declare(stopping, 40)
+        await post(stopping, receiver.url, *(f"j{n}" for n in range(40)))
+        await receiver.until(32)
+        # The first of those that stand in line is ended by its client.
+        waiting = [f"j{n}" for n in range(40) if f"j{n}" not in called(receiver)]
+        assert (await stopping.call("DELETE", f"/v1/vm/{waiting[0]}"))[0] == 200
+        held.gate.set()
+        stopped = asyncio.create_task(stopping.reaper.stop(grace=20))
+        async with asyncio.timeout(10):
+            while len(receiver.calls) < 39:
+                await other.reaper.tick()
+                await asyncio.sleep(0.01)
+        await stopped
+        await other.settle()
+    assert sorted(called(receiver)) == sorted({f"j{n}" for n in range(40)} - {waiting[0]})
+
+
+async def test_a_secret_in_redis_that_is_none_is_said_and_mended(
+    redis_url, namespace, clock, receiver, real_redis, monkeypatch, caplog
+):
+    monkeypatch.setattr("rqueue.app.TICK_SECONDS", 0.05)
+    key = f"{namespace}:callback_secret"
+    await real_redis.set(key, "nonsense")
+    async with serving(config_of(namespace), redis_url, clock) as service:
+        await until(lambda: _said(caplog, "no signing secret"))
+        await declare(service)
+        await post(service, receiver.url, "a")
+        assert receiver.calls == []
+        await real_redis.delete(key)
+        await receiver.until(1)
+
+
+async def _said(caplog, words: str) -> bool:
+    return words in caplog.text

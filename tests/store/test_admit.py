@@ -325,3 +325,26 @@ async def test_a_damaged_running_job_holds_up_nobody_else(store, redis, namespac
     for name in "ab":
         with pytest.raises(JobNotFound):
             await store.get("vm", name)
+
+
+async def test_a_pass_looks_at_a_bounded_number_of_hosts(store, redis, namespace):
+    """Then it says that there is more, and the next one goes on."""
+    await declare(store, **{f"n{n}": {"slots": 1} for n in range(600)})
+    await create(store, *(f"j{n}" for n in range(20)))
+    passes = []
+    work = await store.admit("vm", "default", CLAIM_MS)
+    passes.append(len(work.turns))
+    while work.more:
+        work = await store.admit("vm", "default", CLAIM_MS)
+        passes.append(len(work.turns))
+    assert sum(passes) == 20
+    assert max(passes) < 12
+    await invariants.check(redis, namespace)
+
+
+async def test_nobody_is_examined_in_a_pool_without_hosts(store):
+    """However many wait there: one pass, and a job that comes to the front costs one more."""
+    await create(store, *(f"j{n}" for n in range(120)))
+    assert not (await store.admit("vm", "default", CLAIM_MS)).more
+    await store.move("vm", "j110", "front")
+    assert not (await store.admit("vm", "default", CLAIM_MS)).more

@@ -92,3 +92,27 @@ async def test_a_claim_that_is_lost_calls_nobody(store, redis, namespace, clock,
     with pytest.raises(LostClaim):
         await store.call(turn, CLAIM_MS)
     assert await invariants.check(redis, namespace) == before
+
+
+async def test_a_repeated_call_is_answered_again_and_counts_once(store):
+    """As when the answer was lost, and a client library sends the same again."""
+    turn = await turn_of(store)
+    arguments = {
+        "request_id": "a",
+        "admission": turn.admission,
+        "claim": turn.claim,
+        "claim_ms": CLAIM_MS,
+        "nonce": "once",
+        "now": store._now(),
+    }
+    first = await store._scripts.run("call", "vm", **arguments)
+    assert await store._scripts.run("call", "vm", **arguments) == first
+    assert (await store.get("vm", "a")).attempts == 1
+
+
+async def test_nobody_is_called_after_the_deadline(store, clock):
+    turn = await turn_of(store)
+    clock.forward(600)
+    with pytest.raises(LostClaim):
+        await store.call(turn, CLAIM_MS)
+    assert (await store.get("vm", "a")).attempts == 0

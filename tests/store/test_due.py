@@ -6,7 +6,7 @@ from rqueue.domain.job import ACCEPTED, DELETE
 from rqueue.errors import JobNotFound, LostClaim
 from tests import invariants
 from tests.conftest import new
-from tests.store.line import CLAIM_MS, admit, create, declare, line, status
+from tests.store.line import CLAIM_MS, admit, create, declare, line, running, status
 
 
 async def called(store, *request_ids):
@@ -126,3 +126,14 @@ async def test_due_says_at_most_so_many_pools(store):
         seen.update(pools)
     assert len(seen) == 150
     assert len(await line(store)) == 150
+
+
+async def test_a_status_of_nobody_s_is_left_for_a_person(store, redis):
+    """What is not understood is neither thrown away nor looked at for ever."""
+    await running(store, "a")
+    key = store._keys.of
+    await redis.hset(key("vm", "job:") + "a", "Status", "Running")
+    await redis.zadd(key("vm", "due"), {"a": 1})
+    await store.due("vm", CLAIM_MS)
+    assert await redis.hget(key("vm", "job:") + "a", "Status") == "Running"
+    assert await redis.zcard(key("vm", "due")) == 0

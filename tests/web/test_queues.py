@@ -214,3 +214,13 @@ async def test_there_is_no_inbox_beside_a_redis_of_ones_own(redis_url, namespace
     assert not [route for route in app.router.routes() if "/inbox" in route.resource.canonical]
     with pytest.raises(InvalidCallback, match="RQUEUE_CALLBACK_BASE_URL"):
         app[TARGET]("abc")
+
+
+async def test_the_inbox_keeps_little_of_each(service):
+    """Whoever fills it with headers and bodies gets no memory for it."""
+    long = {"webhook-id": "i" * 5000, "webhook-other": "x" * 5000}
+    async with service.client.post(f"{service.url}/inbox/a", data=b"b" * 100_000, headers=long) as response:
+        assert response.status == 200
+    (kept,) = (await ask(service, "GET", "/inbox/")).data
+    assert {name: len(value) for name, value in kept["headers"].items()} == {"webhook-id": 1024}
+    assert len(kept["body"]) == 16 * 1024
