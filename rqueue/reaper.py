@@ -128,7 +128,9 @@ class Reaper:
     async def stop(self, grace: float) -> None:
         """Finish the calls that are out; give up the other claims, so that a replica takes them at once."""
         self._stopping = True
-        waiting, self._waiting = self._waiting, {}
+        async with self._passing:
+            # What a pass has begun is in line now, and no other begins.
+            waiting, self._waiting = self._waiting, {}
         for turn in waiting.values():
             try:
                 await self._store.retry(turn, delay_ms=0)
@@ -161,7 +163,7 @@ class Reaper:
             self._bell.clear()
             # Those that are woken meanwhile come next time: under load there is no end of them, and
             # what time brings must not wait for one.
-            for _ in range(len(self._woken)):
+            for _ in range(0 if self._stopping else len(self._woken)):
                 type_, pool = next(iter(self._woken))
                 del self._woken[type_, pool]
                 await self._admit(type_, pool)

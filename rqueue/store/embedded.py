@@ -65,6 +65,7 @@ def embedded(data_dir: Path, patience: float = 10, died: Callable[[], None] | No
             "unixsocket": str(path),
             "logfile": str(data_dir / "redis.log"),
         }
+        ending = threading.Event()
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         server = subprocess.Popen(  # noqa: S603
             [binary, *words],
@@ -79,10 +80,10 @@ def embedded(data_dir: Path, patience: float = 10, died: Callable[[], None] | No
         try:
             _wait(server, path, data_dir)
             if died:
-                threading.Thread(target=_watch, args=(server, died), daemon=True).start()
+                threading.Thread(target=_watch, args=(server, ending, died), daemon=True).start()
             yield f"unix://{quote(str(path))}"
         finally:
-            server.args = ()  # from here on its end is no surprise
+            ending.set()
             server.terminate()
             try:
                 server.wait(timeout=END_SECONDS)
@@ -103,9 +104,9 @@ def _room_for_socket(data_dir: Path) -> Iterator[Path]:
             yield Path(short) / "redis.sock"
 
 
-def _watch(server: "subprocess.Popen[bytes]", died: Callable[[], None]) -> None:
+def _watch(server: "subprocess.Popen[bytes]", ending: threading.Event, died: Callable[[], None]) -> None:
     server.wait()
-    if server.args:
+    if not ending.is_set():
         died()
 
 

@@ -7,8 +7,10 @@
 -- could hold a job before it, and nothing after it may go until the job there has gone (strict).
 -- `wake` holds the pools that have reason to be examined again. Both outlive any replica.
 
-local FIELDS = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce", "Callback", "Deadline",
-  "UpdatedAt" }
+local FIELDS = {
+  "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce",
+  "Callback", "Deadline", "UpdatedAt",
+}
 
 local function natural_rank(id)
   return tonumber(id) * RANK_STEP

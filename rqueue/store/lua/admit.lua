@@ -8,8 +8,9 @@
 -- ERRORS
 --
 -- Strict: the first job that an empty pool could hold and this one cannot ends the pass. `most`
--- bounds the jobs examined, MAX_LOOKS the hosts looked at for all but the last of them; `nonce` makes the admission's name, which is unique and holds nothing
--- that a client chose. The claim, a moment in ms, is until when the caller alone may call.
+-- bounds the jobs examined, MAX_LOOKS the hosts looked at for all but the last of them; `nonce` makes
+-- the admission's name, which is unique and holds nothing that a client chose. The claim, a moment in
+-- ms, is until when the caller alone may call.
 
 local MAX_LOOKS = 5000
 

@@ -8,9 +8,9 @@
 --
 -- `source` is queue, running, live (both, in one order), owner or ended. A job that has another
 -- owner or status than asked for is looked at, `looks` of them at the most, and left out; so a page may
--- be short of `most`, also where its jobs fill `bytes`; only an empty cursor ends the list. A cursor is the last job's
--- UpdatedAt and place: a job that only got another rank since then has not moved, and the list goes on
--- from where it stands now.
+-- be short of `most`, also where its jobs fill `bytes`, and only an empty cursor ends the list. A cursor
+-- is the last job's UpdatedAt and place: a job that only got another rank since then has not moved, and
+-- the list goes on from where it stands now.
 
 local sets = { queue = { queue }, running = { running }, live = { queue, running }, ended = { ended } }
 sets.owner = { owner_ .. owner_id }
