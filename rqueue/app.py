@@ -18,8 +18,8 @@ from rqueue.callbacks import Callbacks, Guard
 from rqueue.config import Config
 from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
-from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
+from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.web import routes
 from rqueue.web.context import INBOX, READY, STORE, TARGET, WAKE
@@ -43,13 +43,12 @@ def build(
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
-    redis, reapers = connect(redis_url), connect(redis_url)
+    redis = connect(redis_url)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
     callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
     callbacks.sign_with(config.callback_secrets)
-    # On connections of its own: under load requests take all there are, and time must go on.
-    reaper = Reaper(Store(reapers, config.namespace, now), callbacks)
+    reaper = Reaper(store, callbacks)
 
     async def ready() -> None:
         try:
@@ -61,7 +60,7 @@ def build(
             raise NotReady("the reaper has not ticked lately")
 
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
-        async with redis, reapers:
+        async with redis:
             yield
 
     async def story(_: web.Application) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ import fakeredis
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
 
 from rqueue import app as composition
 from rqueue import config as configuration
@@ -27,7 +28,7 @@ from rqueue.config import Config
 from rqueue.domain.job import Draft
 from rqueue.reaper import Reaper
 from rqueue.store import embedded as embedding
-from rqueue.store.connect import connect
+from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
 from rqueue.web.context import STORE
 from rqueue.web.schemas import draft as draft_of
@@ -84,27 +85,70 @@ async def _emptied(redis: "Redis", namespace: str) -> None:
         await redis.unlink(*keys[start : start + 1000])
 
 
+def redis_at(url: str) -> "Redis":
+    """redis-py's own client, for a test to look into a server beside the service."""
+    return Redis.from_url(url, decode_responses=True, encoding_errors="replace")
+
+
+class Faked:
+    """fakeredis for the store: its client, without what redis-py makes of commands and replies."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+
+    async def call(self, *words: Any) -> Any:
+        return (await self.calls(words))[0]
+
+    async def calls(self, *commands: Any) -> list[Any]:
+        replies = []
+        for words in commands:
+            pool = self._redis.connection_pool
+            connection = await pool.get_connection()
+            try:
+                await connection.send_command(*words)
+                replies.append(await connection.read_response())
+            except NoScriptError as error:
+                raise ResponseError(f"NOSCRIPT {error}") from None
+            finally:
+                await pool.release(connection)
+        return replies
+
+
 @pytest.fixture(params=["valkey", "redis", "fakeredis"])
-async def redis(request: pytest.FixtureRequest, namespace: str) -> "AsyncIterator[Redis]":
-    """A client on every kind of server in turn; what the test wrote is removed."""
+def server(request: pytest.FixtureRequest) -> str:
+    """The URL of every kind of server in turn; fakeredis has none."""
     if request.param == "fakeredis":
-        client = fakeredis.FakeAsyncRedis(decode_responses=True)
-    else:
-        client = connect(
-            request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param])
-        )
-    async with client:
-        yield client
-        if request.param != "fakeredis":
-            await _emptied(client, namespace)
+        return ""
+    return str(request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param]))
+
+
+@pytest.fixture
+async def redis(server: str, namespace: str) -> "AsyncIterator[Redis]":
+    """A client on every kind of server in turn; what the test wrote is removed."""
+    async with (
+        redis_at(server) if server else fakeredis.FakeAsyncRedis(decode_responses=True, protocol=2) as redis
+    ):
+        yield redis
+        if server:
+            await _emptied(redis, namespace)
+
+
+@pytest.fixture
+async def pipeline(server: str, redis: "Redis") -> AsyncIterator[Pipeline | Faked]:
+    """The store's way to the server of `redis`."""
+    if not server:
+        yield Faked(redis)
+        return
+    async with connect(server) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture
 async def real_redis(redis_url: str, namespace: str) -> "AsyncIterator[Redis]":
     """A client on a real server; what the test wrote is removed."""
-    async with connect(redis_url) as client:
-        yield client
-        await _emptied(client, namespace)
+    async with redis_at(redis_url) as redis:
+        yield redis
+        await _emptied(redis, namespace)
 
 
 class Clock:
@@ -126,15 +170,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(redis: "Redis", namespace: str, clock: Clock) -> Store:
+def store(pipeline: Pipeline | Faked, namespace: str, clock: Clock) -> Store:
     """A store on every kind of server in turn, with the test's clock."""
-    return Store(redis, namespace, clock)
+    return Store(pipeline, namespace, clock)
 
 
 @pytest.fixture
-def real_store(real_redis: "Redis", namespace: str, clock: Clock) -> Store:
+async def real_store(
+    redis_url: str, real_redis: "Redis", namespace: str, clock: Clock
+) -> AsyncIterator[Store]:
     """A store on a real server, with the test's clock."""
-    return Store(real_redis, namespace, clock)
+    async with connect(redis_url) as pipeline:
+        yield Store(pipeline, namespace, clock)
 
 
 def new(

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from rqueue import config
-from rqueue.store.connect import connect
+from tests.conftest import redis_at
 
 RQUEUE = Path(sys.executable).with_name("rqueue")
 SECRET = "s3cretword"
@@ -186,7 +186,7 @@ async def test_it_ends_when_its_server_does(tmp_path):
     """So that whoever started it starts it again, instead of 503s for ever."""
     async with serving(tmp_path) as service:
         url = re.search(r"unix://(\S+)", service.said())
-        async with connect(f"unix://{url[1]}") as redis:
+        async with redis_at(f"unix://{url[1]}") as redis:
             pid = (await redis.info("server"))["process_id"]
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(25):

@@ -74,7 +74,7 @@ def job_of(
     reason: str | None = None,
 ) -> Job:
     """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    fields = mapping(flat)
 
     def moment(name: str) -> int:
         if not 0 <= int(fields[name]) <= MAX_MOMENT:
@@ -109,6 +109,11 @@ def job_of(
         raise errors.StoreDamaged(
             f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
         ) from error
+
+
+def mapping(flat: Sequence[str]) -> dict[str, str]:
+    """A hash as a map, from the list of names and values that HGETALL answers."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def turns_of(type_: str, found: Sequence[Sequence[str]]) -> tuple[Turn, ...]:

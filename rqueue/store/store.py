@@ -5,21 +5,33 @@ errors. Knows no HTTP and calls nobody back.
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
 
 from rqueue import errors
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
-from rqueue.store.answers import Page, Queue, Turn, Work, answers, by_host, job_of, settings_of, turns_of
+from rqueue.store.answers import (
+    Page,
+    Queue,
+    Turn,
+    Work,
+    answers,
+    by_host,
+    job_of,
+    mapping,
+    settings_of,
+    turns_of,
+)
 from rqueue.store.keys import Keys
-from rqueue.store.scripts import ScriptError, Scripts, executed
+from rqueue.store.pipeline import Redis, Word
+from rqueue.store.scripts import ScriptError, Scripts
 
 log = logging.getLogger("rqueue.store")
 
@@ -37,7 +49,7 @@ class Store:
     own clock counts. Every method may raise Unavailable; the others it raises are named.
     """
 
-    def __init__(self, redis: "Redis", namespace: str, now: Callable[[], int] | None = None) -> None:
+    def __init__(self, redis: Redis, namespace: str, now: Callable[[], int] | None = None) -> None:
         self._redis = redis
         self._keys = Keys(namespace)
         self._scripts = Scripts(redis, self._keys)
@@ -241,19 +253,18 @@ class Store:
     async def types(self) -> list[str]:
         """All types that have, or had, a job or a setting."""
         with answers(""):
-            return sorted(map(str, await self._redis.smembers(self._keys.types)))
+            return sorted(map(str, await self._redis.call("SMEMBERS", self._keys.types)))
 
     async def queue(self, type_: str) -> Queue:
         """A queue's settings and counts; one that nobody has used yet has the defaults."""
         key = self._keys.of
         with answers(type_):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(key(type_, "settings"))
-            for counted in ("queue", "running", "ended"):
-                pipe.zcard(key(type_, counted))
-            pipe.hkeys(key(type_, "pools"))
-            settings, queued, running, ended, pools = await executed(pipe)
-        return Queue(type_, settings_of(settings), queued, running, ended, tuple(sorted(pools)))
+            settings, queued, running, ended, pools = await self._redis.calls(
+                ("HGETALL", key(type_, "settings")),
+                *(("ZCARD", key(type_, counted)) for counted in ("queue", "running", "ended")),
+                ("HKEYS", key(type_, "pools")),
+            )
+        return Queue(type_, settings_of(mapping(settings)), queued, running, ended, tuple(sorted(pools)))
 
     async def configure(self, type_: str, asked: dict[str, Any]) -> list[str]:
         """Change some settings; null gives one its default back. Returns the pools to wake.
@@ -264,16 +275,16 @@ class Store:
         written = {name: getattr(settings, name) for name in asked}
         default = {name for name, value in written.items() if value == getattr(DEFAULTS, name)}
         key = self._keys.of
+        changes: list[tuple[Word, ...]] = [
+            ("HDEL", key(type_, "settings"), name)
+            if name in default
+            else ("HSET", key(type_, "settings"), name, int(value) if isinstance(value, bool) else value)
+            for name, value in written.items()
+        ]
         with answers(type_):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.sadd(self._keys.types, type_)
-            for name, value in written.items():
-                if name in default:
-                    pipe.hdel(key(type_, "settings"), name)
-                else:
-                    pipe.hset(key(type_, "settings"), name, int(value) if isinstance(value, bool) else value)
-            pipe.smembers(key(type_, "wake"))
-            *_, pools = await executed(pipe)
+            *_, pools = await self._redis.calls(
+                ("SADD", self._keys.types, type_), *changes, ("SMEMBERS", key(type_, "wake"))
+            )
         return list(pools)
 
     async def put_pool(self, type_: str, pool: Pool) -> None:
@@ -298,17 +309,17 @@ class Store:
         """A pool: capacity and used of each host. Raises PoolNotFound."""
         key = self._keys.of
         with answers(type_):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hexists(key(type_, "pools"), name)
-            pipe.hgetall(key(type_, "capacity:") + name)
-            pipe.hgetall(key(type_, "used:") + name)
-            pipe.hgetall(key(type_, "projects"))
-            pipe.zcard(key(type_, "pool:") + name)
-            there, capacity, used, projects, waiting = await executed(pipe)
+            there, capacity, used, projects, waiting = await self._redis.calls(
+                ("HEXISTS", key(type_, "pools"), name),
+                ("HGETALL", key(type_, "capacity:") + name),
+                ("HGETALL", key(type_, "used:") + name),
+                ("HGETALL", key(type_, "projects")),
+                ("ZCARD", key(type_, "pool:") + name),
+            )
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
-        own = tuple(sorted(project for project, pool in projects.items() if pool == name))
-        return Pool(name, by_host(capacity), own, by_host(used), waiting)
+        own = tuple(sorted(project for project, pool in mapping(projects).items() if pool == name))
+        return Pool(name, by_host(mapping(capacity)), own, by_host(mapping(used)), waiting)
 
     async def delete_pool(self, type_: str, name: str) -> None:
         """Forget a pool. Raises PoolNotFound."""
@@ -320,17 +331,20 @@ class Store:
     async def callback_secret(self, made: str) -> str:
         """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
         with answers(""):
-            await self._redis.set(self._keys.callback_secret, made, nx=True)
-            return str(await self._redis.get(self._keys.callback_secret))
+            _, secret = await self._redis.calls(
+                ("SET", self._keys.callback_secret, made, "NX"), ("GET", self._keys.callback_secret)
+            )
+        return str(secret)
 
     async def check(self) -> None:
         """Run a script and look at the server's settings. Raises Unavailable, saying what is wrong."""
         with answers(""):
-            await self._redis.eval("return redis.call('TIME')", 0)
-            policy = (await self._redis.info("memory")).get("maxmemory_policy")
-        if policy != "noeviction":
+            _, info = await self._redis.calls(("EVAL", "return redis.call('TIME')", 0), ("INFO", "memory"))
+        policy = re.search(r"^maxmemory_policy:(\S*)", info, re.MULTILINE)
+        found = policy[1] if policy else "that it does not tell"
+        if found != "noeviction":
             raise errors.NotReady(
-                f"Redis has maxmemory-policy {policy}, which deletes jobs silently; set noeviction"
+                f"Redis has maxmemory-policy {found}, which deletes jobs silently; set noeviction"
             )
 
     async def _run(

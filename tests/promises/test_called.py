@@ -9,9 +9,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from rqueue.store.connect import connect
 from tests import invariants
-from tests.conftest import Clock, Receiver, Service, receiving
+from tests.conftest import Clock, Receiver, Service, receiving, redis_at
 from tests.process import running
 
 JOBS = 300
@@ -52,7 +51,7 @@ async def test_a_kill_while_300_jobs_are_called_loses_none(tmp_path: Path) -> No
                         if not (await response.json())["data"]:
                             break
                     await asyncio.sleep(0.2)
-            async with connect(second.redis_url) as redis:
+            async with redis_at(second.redis_url) as redis:
                 jobs = await invariants.check(redis, "rqueue")
                 used = await redis.hgetall("rqueue:{vm}:used:default")
     assert {job["Status"] for job in jobs.values()} == {"running"}

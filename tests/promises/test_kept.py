@@ -5,8 +5,8 @@ from pathlib import Path
 
 import aiohttp
 
-from rqueue.store.connect import connect
 from tests import invariants
+from tests.conftest import redis_at
 from tests.process import running
 
 
@@ -34,7 +34,7 @@ async def test_what_was_answered_is_there_after_a_kill(tmp_path: Path) -> None:
             await enough.wait()
         await first.kill()
         await clients
-    async with running(tmp_path) as second, connect(second.redis_url) as redis:
+    async with running(tmp_path) as second, redis_at(second.redis_url) as redis:
         jobs = await invariants.check(redis, "rqueue")
     assert set(answered) <= set(jobs)
 

@@ -11,9 +11,8 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from rqueue.store.connect import connect
 from tests import invariants
-from tests.conftest import Clock, Receiver, config_of, receiving, serving
+from tests.conftest import Clock, Receiver, config_of, receiving, redis_at, serving
 from tests.process import running
 
 CLIENTS = 256
@@ -143,7 +142,7 @@ async def test_256_clients_for_30_seconds(tmp_path: Path) -> None:
             assert len(ready) > 5
             assert all(ready)
             assert min(failed_after) < 15
-        async with connect(service.redis_url) as redis:
+        async with redis_at(service.redis_url) as redis:
             jobs = await invariants.check(redis, "rqueue")
             await invariants.capacity_kept(redis, "rqueue")
     assert len(jobs) > CLIENTS

@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from rqueue.store.connect import connect
+from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from tests import invariants
-from tests.conftest import Clock
+from tests.conftest import Clock, redis_at
 
 
 class Machine(RuleBasedStateMachine):
@@ -28,8 +28,9 @@ class Machine(RuleBasedStateMachine):
         self.namespace = f"test-{secrets.token_hex(6)}"
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
-        self.redis = connect(self.url)
-        self.store = Store(self.redis, self.namespace, self.clock)
+        self.redis = redis_at(self.url)
+        self.pipeline = connect(self.url)
+        self.store = Store(self.pipeline, self.namespace, self.clock)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -49,7 +50,7 @@ class Machine(RuleBasedStateMachine):
         """What a machine has to say after its last step."""
 
     async def _leave(self) -> None:
-        async with self.redis:
+        async with self.redis, self.pipeline:
             names = [name async for name in self.redis.scan_iter(f"{self.namespace}:*", count=1000)]
             if names:
                 await self.redis.unlink(*names)

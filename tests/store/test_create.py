@@ -73,9 +73,9 @@ async def test_an_ended_job_keeps_its_names(store):
         await create(store, "b", callback=new("a").callback)
 
 
-async def test_the_same_call_sent_twice_creates_once(store, redis, namespace, clock):
+async def test_the_same_call_sent_twice_creates_once(store, redis, pipeline, namespace, clock):
     """A client library sends a script again when the answer was lost."""
-    scripts = Scripts(redis, Keys(namespace))
+    scripts = Scripts(pipeline, Keys(namespace))
     drafts = [new("a"), new("b")]
     rest = [
         value

@@ -73,16 +73,16 @@ def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path,
         (("a",), {"request_id": "a"}),
     ],
 )
-async def test_wrong_arguments_are_a_type_error(redis, namespace, rest, arguments):
+async def test_wrong_arguments_are_a_type_error(redis, pipeline, namespace, rest, arguments):
     with pytest.raises(TypeError, match=r"get\.lua takes \('request_id',\)"):
-        await Scripts(redis, Keys(namespace)).run("get", "vm", *rest, **arguments)
+        await Scripts(pipeline, Keys(namespace)).run("get", "vm", *rest, **arguments)
     assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
 
 
-async def test_an_error_has_its_code_and_details(store, redis, namespace, clock):
+async def test_an_error_has_its_code_and_details(store, pipeline, namespace, clock):
     await create(store, "a")
     with pytest.raises(scripts.ScriptError) as raised:
-        await Scripts(redis, Keys(namespace)).run(
+        await Scripts(pipeline, Keys(namespace)).run(
             *("move", "vm"), request_id="a", where="after", first="a", second="", now=clock()
         )
     assert (raised.value.code, list(raised.value.details)) == ("neighbour_is_self", ["a"])
@@ -98,11 +98,11 @@ async def test_a_server_that_forgot_the_scripts_is_told_again(store, redis):
     assert await line(store) == ["b", "a"]
 
 
-async def test_without_a_clock_of_its_own_the_server_says_the_time(redis, namespace):
+async def test_without_a_clock_of_its_own_the_server_says_the_time(redis, pipeline, namespace):
     from rqueue.store.store import Store
 
     before = await redis.time()
-    (job,) = await create(Store(redis, namespace), "a")
+    (job,) = await create(Store(pipeline, namespace), "a")
     after = await redis.time()
     low, high = (seconds * 1_000_000 + micros for seconds, micros in (before, after))
     assert low <= job.created_at == job.priority <= high

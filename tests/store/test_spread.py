@@ -9,7 +9,7 @@ from tests.store.line import line
 
 
 @pytest.fixture
-async def crowded(store):
+async def crowded(store, redis):
     """600 jobs whose ranks follow one another without a gap, as no move leaves them: 599 halvings would."""
     names = [f"j{n}" for n in range(600)]
     await store.create("vm", [new(name, priority=5) for name in names])
@@ -17,9 +17,9 @@ async def crowded(store):
     for at, name in enumerate(names):
         old, rank = f"{(at + 1) << 20:014x}:{name}", f"{(1 << 40) + at:014x}"
         for zset in ("queue", "owner:y", "pool:default"):
-            await store._redis.zrem(key("vm", zset), old)
-            await store._redis.zadd(key("vm", zset), {f"{rank}:{name}": 5})
-        await store._redis.hset(key("vm", "job:") + name, "Rank", rank)
+            await redis.zrem(key("vm", zset), old)
+            await redis.zadd(key("vm", zset), {f"{rank}:{name}": 5})
+        await redis.hset(key("vm", "job:") + name, "Rank", rank)
     return names
 
 

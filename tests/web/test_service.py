@@ -6,10 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from tests import invariants
-from tests.conftest import config_of, serving
+from tests.conftest import config_of, redis_at, serving
 from tests.web.wire import ask, job, refused, well_formed
 
 POOL = {"hosts": {"h": {"slots": 1}}}
@@ -50,7 +49,7 @@ async def test_without_redis_every_route_says_so_and_when_to_come_again(namespac
 
 async def test_a_redis_that_may_delete_jobs_is_not_ready(tmp_path, namespace):
     with embedded(tmp_path) as url:
-        async with connect(url) as redis, serving(config_of(namespace), url) as service:
+        async with redis_at(url) as redis, serving(config_of(namespace), url) as service:
             await service.settle()
             assert (await ask(service, "GET", "/readyz")).data == {}
             await redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -67,7 +66,7 @@ async def test_a_redis_that_is_full_is_not_there(tmp_path, namespace):
     A script that frees memory before it takes some is let through, and then as a whole.
     """
     with embedded(tmp_path) as url:
-        async with connect(url) as redis, serving(config_of(namespace), url) as service:
+        async with redis_at(url) as redis, serving(config_of(namespace), url) as service:
             await ask(service, "POST", "/v1/vm/", job("a"))
             await redis.config_set("maxmemory", "1")
             refused(await ask(service, "POST", "/v1/vm/", job("b")), 503, "redis_unavailable")
@@ -81,7 +80,7 @@ async def test_a_redis_that_is_full_is_not_there(tmp_path, namespace):
 
 async def test_scripts_that_redis_has_forgotten_are_sent_again(tmp_path, namespace):
     with embedded(tmp_path) as url:
-        async with connect(url) as redis, serving(config_of(namespace), url) as service:
+        async with redis_at(url) as redis, serving(config_of(namespace), url) as service:
             for name in "ab":
                 assert (await ask(service, "POST", "/v1/vm/", job(name))).status == 201
                 await redis.script_flush()
