@@ -22,7 +22,7 @@ from rqueue.store.embedded import embedded
 from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.web import routes
-from rqueue.web.context import INBOX, READY, STORE, TARGET, WAKE
+from rqueue.web.context import CHECK_CALLBACK, INBOX, READY, STORE, WAKE
 from rqueue.web.inbox import Inbox
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
@@ -70,10 +70,10 @@ def build(
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
-    app[STORE], app[WAKE], app[TARGET], app[READY], app[REAPER] = (
+    app[STORE], app[WAKE], app[CHECK_CALLBACK], app[READY], app[REAPER] = (
         store,
         reaper.wake,
-        callbacks.target,
+        callbacks.check,
         ready,
         reaper,
     )

@@ -262,7 +262,7 @@ class Reaper:
             return
         moves = {"accepted": ACCEPTED, "unwanted": UNWANTED, "forbidden": UNREACHABLE}[verdict.outcome]
         _, pool = await self._store.transition(
-            turn.type, turn.request_id, moves, admission=turn.admission, error=verdict.error
+            turn.type, turn.request_id, moves, admission=turn.admission, error=verdict.error, want=False
         )
         if pool:
             self.wake(turn.type, pool)

@@ -38,6 +38,8 @@ def amount(resource: str, written: object, field: str | None = None) -> int:
     are Kubernetes' (m, k, M, G, T, P, E, Ki … Ei). Raises InvalidDemand, naming the resource, for
     what is negative, not whole, or beyond 2^53 - 1, the largest integer a script can hold.
     """
+    if type(written) is int and 0 <= written <= MAX_AMOUNT and resource != "cpu":
+        return written
     if isinstance(written, bool) or not isinstance(written, int | str):
         raise InvalidDemand(f"{resource!r} is {_kind(written)}; {_EXPECTED}", field)
     if isinstance(written, int):

@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import orjson
 import redis.exceptions
 
 from rqueue import errors
-from rqueue.domain.job import MAX_MOMENT, Job, Reason, Status
+from rqueue.domain.job import MAX_MOMENT, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
 from rqueue.store.scripts import ScriptError
 
@@ -58,6 +58,8 @@ class Queue:
     pools: tuple[str, ...]
 
 
+STATUSES = {status.value: status for status in Status}
+
 # Answers of a server that is there and cannot serve now; any other refusal is for what a key holds.
 _AWAY = re.compile(
     "BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN"
@@ -75,40 +77,66 @@ def job_of(
 ) -> Job:
     """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job."""
     fields = mapping(flat)
-
-    def moment(name: str) -> int:
-        if not 0 <= int(fields[name]) <= MAX_MOMENT:
-            raise ValueError(f"{name} is no moment")
-        return int(fields[name])
-
+    found = fields.get
     try:
-        placement = fields.get("Placement")
+        placement, attempts = found("Placement"), found("Attempts")
+        # By position, in the order of Job's fields: names would cost as much as all the rest.
         return Job(
-            id=int(fields["ID"]),
-            created_at=moment("CreatedAt"),
-            updated_at=moment("UpdatedAt"),
-            deleted_at=moment("DeletedAt") if "DeletedAt" in fields else None,
-            request_id=request_id,
-            type=type_,
-            owner_id=fields["OwnerID"],
-            data=fields["Data"],
-            callback=fields["Callback"],
-            priority=int(fields["Priority"]),
-            status=Status(fields["Status"]),
-            pool=fields["Pool"],
-            placement=tuple(orjson.loads(placement)) if placement else None,
-            attempts=int(fields["Attempts"]) if "Attempts" in fields else None,
-            last_error=fields.get("LastError"),
-            admission=fields.get("Admission"),
-            admitted_at=moment("AdmittedAt") if "AdmittedAt" in fields else None,
-            position=position,
-            ahead=ahead,
-            reason=None if reason is None else Reason(reason),
+            int(fields["ID"]),
+            _moment(fields["CreatedAt"]),
+            _moment(fields["UpdatedAt"]),
+            _moment(found("DeletedAt")),
+            request_id,
+            type_,
+            fields["OwnerID"],
+            fields["Data"],
+            fields["Callback"],
+            int(fields["Priority"]),
+            STATUSES[fields["Status"]],
+            fields["Pool"],
+            None if not placement else tuple(orjson.loads(placement)),
+            None if attempts is None else int(attempts),
+            found("LastError"),
+            found("Admission"),
+            _moment(found("AdmittedAt")),
+            position,
+            ahead,
+            None if reason is None else Reason(reason),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(
             f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
         ) from error
+
+
+@overload
+def _moment(written: str) -> int: ...
+@overload
+def _moment(written: None) -> None: ...
+def _moment(written: str | None) -> int | None:
+    if written is None:
+        return None
+    if not 0 <= (moment := int(written)) <= MAX_MOMENT:
+        raise ValueError(f"{written} is no moment")
+    return moment
+
+
+def created(type_: str, draft: Draft, id_: str, at: str, priority: str, pool: str) -> Job:
+    """The job that a draft has become; `pool` is JSON text, as it stands in the job's Data."""
+    return Job(
+        id=int(id_),
+        created_at=int(at),
+        updated_at=int(at),
+        deleted_at=None,
+        request_id=draft.request_id,
+        type=type_,
+        owner_id=draft.owner_id,
+        data=f"{draft.data_head}{pool}{draft.data_tail}",
+        callback=draft.callback,
+        priority=int(priority),
+        status=Status.QUEUED,
+        pool=orjson.loads(pool),
+    )
 
 
 def mapping(flat: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,6 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -24,6 +23,7 @@ from rqueue.store.answers import (
     Work,
     answers,
     by_host,
+    created,
     job_of,
     mapping,
     settings_of,
@@ -65,17 +65,25 @@ class Store:
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
-        rest = ["" if value is None else value for draft in drafts for value in astuple(draft)]
+        rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
             pools, *found = await self._run(
                 "create", type_, *rest, new_type=True, nonce=_nonce(), default_pool=DEFAULTS.default_pool
             )
-        return [job_of(type_, d.request_id, flat) for d, flat in zip(drafts, found, strict=True)], pools
+        return [created(type_, d, *reply) for d, reply in zip(drafts, found, strict=True)], pools
 
     async def move(
-        self, type_: str, request_id: str, where: str, first: str | int = "", second: str = ""
-    ) -> tuple[Job, str, int]:
-        """Move a waiting job; `where` as in move.lua. Returns it, the pool to wake or "", the ranks touched.
+        self,
+        type_: str,
+        request_id: str,
+        where: str,
+        first: str | int = "",
+        second: str = "",
+        want: bool = True,
+    ) -> tuple[Job | None, str, int]:
+        """Move a waiting job; `where` as in move.lua.
+
+        Returns it, where it is wanted, the pool to wake or "", and how many ranks were touched.
 
         Raises JobNotFound, IllegalTransition, NeighbourIsSelf, NeighbourNotQueued, NeighboursReversed.
         """
@@ -84,7 +92,13 @@ class Store:
             for _ in range(SPREAD_TRIES):
                 try:
                     pool, flat, touched = await self._run(
-                        "move", type_, request_id=request_id, where=where, first=first, second=second
+                        "move",
+                        type_,
+                        request_id=request_id,
+                        where=where,
+                        first=first,
+                        second=second,
+                        want=int(want),
                     )
                     break
                 except ScriptError as error:
@@ -93,7 +107,7 @@ class Store:
                     spread += await self._spread(type_, *error.details)
             else:
                 raise errors.RedisUnavailable("others move jobs to the same place all the time; try again")
-        return job_of(type_, request_id, flat), pool, touched + spread
+        return job_of(type_, request_id, flat) if flat else None, pool, touched + spread
 
     async def _spread(self, type_: str, priority: str, low: str, size: str) -> int:
         """Spread a range of ranks in steps, between which Redis serves others; how many got another."""
@@ -137,9 +151,17 @@ class Store:
         return job_of(type_, request_id, flat), pools
 
     async def transition(
-        self, type_: str, request_id: str, moves: Moves, admission: str = "", error: str = ""
-    ) -> tuple[Job, str]:
-        """Give a job the status that `moves` has for its present one. Returns it and the pool to wake or "".
+        self,
+        type_: str,
+        request_id: str,
+        moves: Moves,
+        admission: str = "",
+        error: str = "",
+        want: bool = True,
+    ) -> tuple[Job | None, str]:
+        """Give a job the status that `moves` has for its present one.
+
+        Returns it, where it is wanted, and the pool to wake or "".
 
         Raises JobNotFound, IllegalTransition, and LostClaim when the admission is no longer its own.
         """
@@ -154,8 +176,9 @@ class Store:
                 error=error,
                 lease_seconds=DEFAULTS.lease_seconds or "",
                 retention=DEFAULTS.retention,
+                want=int(want),
             )
-        return job_of(type_, request_id, flat), pool
+        return job_of(type_, request_id, flat) if flat else None, pool
 
     async def get(self, type_: str, request_id: str) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""

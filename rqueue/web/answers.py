@@ -55,9 +55,12 @@ def names(request: web.Request) -> tuple[str, ...]:
     Read from the raw path: in the router's own, an encoded slash or a stray percent sign is no longer
     to be told from others, and `a%2Fb`, `..` and `%25` are names like any.
     """
+    raw = request.rel_url.raw_path
+    if "%" not in raw and len(raw) <= MAX_NAME_BYTES:
+        return tuple(request.match_info.values())
     resource = request.match_info.route.resource
     pattern = resource.canonical.split("/") if resource is not None else []
-    parts = request.rel_url.raw_path.split("/")
+    parts = raw.split("/")
     values = []
     for place, part in zip(pattern, parts, strict=False):
         if place.startswith("{"):
@@ -73,16 +76,22 @@ def names(request: web.Request) -> tuple[str, ...]:
 
 async def body(request: web.Request) -> Any:
     """The request's JSON. Raises NotJson, or what the middleware answers 413 and 415 for."""
-    if request.content_type not in ("application/json", "application/octet-stream"):
+    if request.headers.get("Content-Type") != "application/json" and request.content_type not in (
+        "application/json",
+        "application/octet-stream",
+    ):
         # aiohttp says octet-stream where no type is given; that is taken for JSON.
         raise web.HTTPUnsupportedMediaType(text=f"expected application/json, got {request.content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="expected a body that is not compressed")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            raw = await request.read()
-    except TimeoutError:
-        raise Malformed(f"the body did not arrive within {BODY_SECONDS} s") from None
+    if request.content.is_eof():
+        raw = await request.read()
+    else:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                raw = await request.read()
+        except TimeoutError:
+            raise Malformed(f"the body did not arrive within {BODY_SECONDS} s") from None
     try:
         read = orjson.loads(raw)
         if _LONG_NUMBER.search(raw):

@@ -10,7 +10,7 @@ from rqueue.domain.job import ASKED, DELETE, Job, Status
 from rqueue.errors import RqueueError
 from rqueue.web import schemas
 from rqueue.web.answers import answer, body, names
-from rqueue.web.context import STORE, TARGET, WAKE
+from rqueue.web.context import CHECK_CALLBACK, STORE, WAKE
 
 log = logging.getLogger("rqueue.web")
 
@@ -59,7 +59,7 @@ async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
     (type_,) = names(request)
     written = await body(request)
-    drafts = schemas.drafts(written, request.app[TARGET])
+    drafts = schemas.drafts(written, request.app[CHECK_CALLBACK])
     jobs, pools = await request.app[STORE].create(type_, drafts, indexed=isinstance(written, list))
     for pool in pools:
         request.app[WAKE](type_, pool)
@@ -77,25 +77,28 @@ async def change_job(request: web.Request) -> web.Response:
     """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
     asked = schemas.change(await body(request))
     store, (type_, request_id) = request.app[STORE], names(request)
+    want = _wanted(request)
+    job: Job | None
     if "status" in asked:
-        job, pool = await store.transition(type_, request_id, ASKED[Status(asked["status"])])
+        moves = ASKED[Status(asked["status"])]
+        job, pool = await store.transition(type_, request_id, moves, want=want)
         pools = [pool]
     elif "data" in asked or "callback" in asked:
         if "callback" in asked:
-            request.app[TARGET](asked["callback"])
+            request.app[CHECK_CALLBACK](asked["callback"])
         draft = schemas.draft(asked["data"]) if "data" in asked else None
         job, pools = await store.update(type_, request_id, asked.get("callback"), draft)
     else:
-        job, pool, _ = await store.move(type_, request_id, *_where(asked))
+        job, pool, _ = await store.move(type_, request_id, *_where(asked), want)
         pools = [pool]
-    return _changed(request, job, pools)
+    return _changed(request, type_, job if want else None, pools)
 
 
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
     type_, request_id = names(request)
-    job, pool = await request.app[STORE].transition(type_, request_id, DELETE)
-    return _changed(request, job, [pool])
+    job, pool = await request.app[STORE].transition(type_, request_id, DELETE, want=_wanted(request))
+    return _changed(request, type_, job, [pool])
 
 
 def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
@@ -109,8 +112,11 @@ def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
     return where, neighbour, ""
 
 
-def _changed(request: web.Request, job: Job, pools: list[str]) -> web.Response:
+def _wanted(request: web.Request) -> bool:
+    return "return=representation" in request.headers.get("Prefer", "").replace(" ", "").split(",")
+
+
+def _changed(request: web.Request, type_: str, job: Job | None, pools: list[str]) -> web.Response:
     for pool in filter(None, pools):
-        request.app[WAKE](job.type, pool)
-    preferred = request.headers.get("Prefer", "").replace(" ", "").split(",")
-    return answer(job.document() if "return=representation" in preferred else {})
+        request.app[WAKE](type_, pool)
+    return answer({} if job is None else job.document())

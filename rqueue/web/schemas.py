@@ -26,10 +26,14 @@ class Name(fields.String):
         super().__init__(**kwargs)
         self._most = most
 
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is read, and as it is."""
+        return isinstance(value, str) and 0 < len(value.encode()) <= self._most
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise ValidationError("expected a string")
-        if not 0 < len(value.encode()) <= self._most:
+        if not self.accepts(value):
             raise ValidationError(f"expected 1 to {self._most} bytes, got {len(value.encode())}")
         return value
 
@@ -37,10 +41,35 @@ class Name(fields.String):
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
 
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is read, and as it is."""
+        return type(value) is int and -MAX_PRIORITY <= value <= MAX_PRIORITY
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_PRIORITY:
+        if not self.accepts(value):
             raise ValidationError(f"expected a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
-        return value
+        return int(value)
+
+
+class Map(fields.Dict):
+    """A JSON object, whatever is in it."""
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is read, and as it is."""
+        return isinstance(value, dict)
+
+
+class Choice(fields.String):
+    """One of some words."""
+
+    def __init__(self, *choices: str, **kwargs: Any) -> None:
+        expected = f"expected {', '.join(choices[:-1])} or {choices[-1]}"
+        super().__init__(validate=validate.OneOf(choices, error=expected), **kwargs)
+        self._choices = choices
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value is read, and as it is."""
+        return isinstance(value, str) and value in self._choices
 
 
 class JobBody(Schema):
@@ -49,7 +78,7 @@ class JobBody(Schema):
     request_id = Name(required=True)
     owner_id = Name(required=True)
     callback = Name(MAX_CALLBACK_BYTES, required=True)
-    data = fields.Dict(load_default=dict)
+    data = Map(load_default=dict)
     priority = Priority(load_default=None)
 
 
@@ -57,13 +86,11 @@ class ChangeBody(Schema):
     """The body of a change: one of the ways to change a job."""
 
     priority = Priority()
-    position = fields.String(validate=validate.OneOf(["front", "back"], error="expected front or back"))
+    position = Choice("front", "back")
     before = Name()
     after = Name()
-    status = fields.String(
-        validate=validate.OneOf(["running", "done", "queued"], error="expected running, done or queued")
-    )
-    data = fields.Dict()
+    status = Choice("running", "done", "queued")
+    data = Map()
     callback = Name(MAX_CALLBACK_BYTES)
 
     WAYS = (
@@ -88,6 +115,33 @@ class ListQuery(Schema):
 
 
 _JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
+# What makes a body good, from the schemas themselves: field → whether it accepts a value.
+_ACCEPTS: dict[Schema, dict[str, Callable[[Any], bool]]] = {
+    schema: {name: getattr(field, "accepts") for name, field in schema.fields.items()}  # noqa: B009 - our own fields
+    for schema in (_JOB, _CHANGE)
+}
+_REQUIRED = {name for name, field in _JOB.fields.items() if field.required}
+
+
+def quick_job(written: Any) -> dict[str, Any] | None:
+    """What JobBody reads in a good body, only faster; None where JobBody is to name a fault."""
+    if not _accepted(_JOB, written) or not written.keys() >= _REQUIRED:
+        return None
+    return {"data": {}, "priority": None, **written}
+
+
+def quick_change(written: Any) -> dict[str, Any] | None:
+    """What ChangeBody reads in a good body, only faster; None where ChangeBody is to name a fault."""
+    if not _accepted(_CHANGE, written) or written.keys() not in ChangeBody.WAYS:
+        return None
+    return dict(written)
+
+
+def _accepted(schema: Schema, written: Any) -> bool:
+    accepts = _ACCEPTS[schema]
+    return isinstance(written, dict) and all(
+        name in accepts and accepts[name](value) for name, value in written.items()
+    )
 
 
 def drafts(written: Any, check_callback: Callable[[str], object]) -> list[Draft]:
@@ -100,7 +154,7 @@ def drafts(written: Any, check_callback: Callable[[str], object]) -> list[Draft]
 
 
 def _draft(written: Any, prefix: str, check_callback: Callable[[str], object]) -> Draft:
-    read = loaded(_JOB, written, prefix)
+    read = quick_job(written) or loaded(_JOB, written, prefix)
     try:
         check_callback(read["callback"])
         return draft(
@@ -124,8 +178,9 @@ def draft(
         raise Invalid(f"expected a string of 1 to {MAX_NAME_BYTES} bytes", "data.host_aggregate")
     project = data.get("project")
     # Sorted keys, so what comes before and after the pool's name can be written before it is known.
-    before = _inside({key: value for key, value in data.items() if key < "host_aggregate"})
-    after = _inside({key: value for key, value in data.items() if key > "host_aggregate"})
+    low = {key: value for key, value in data.items() if key < "host_aggregate"}
+    high = {key: value for key, value in data.items() if key > "host_aggregate"}
+    before, after = _inside(low), _inside(high)
     return Draft(
         request_id,
         owner_id,
@@ -141,6 +196,8 @@ def draft(
 
 def _inside(part: dict[str, Any]) -> str:
     """The JSON text of a map without its braces."""
+    if not part:
+        return ""
     try:
         return orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode()[1:-1]
     except (TypeError, ValueError) as error:
@@ -149,7 +206,7 @@ def _inside(part: dict[str, Any]) -> str:
 
 def change(written: Any) -> dict[str, Any]:
     """Read the body of a change. Raises Invalid or UnknownField."""
-    return loaded(_CHANGE, written)
+    return quick_change(written) or loaded(_CHANGE, written)
 
 
 def list_query(query: dict[str, str]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ async def test_an_error_has_its_code_and_details(store, pipeline, namespace, clo
     await create(store, "a")
     with pytest.raises(scripts.ScriptError) as raised:
         await Scripts(pipeline, Keys(namespace)).run(
-            *("move", "vm"), request_id="a", where="after", first="a", second="", now=clock()
+            *("move", "vm"), request_id="a", where="after", first="a", second="", want=1, now=clock()
         )
     assert (raised.value.code, list(raised.value.details)) == ("neighbour_is_self", ["a"])
 

@@ -6,7 +6,7 @@ import pytest
 
 from rqueue.app import build
 from rqueue.errors import InvalidCallback
-from rqueue.web.context import TARGET
+from rqueue.web.context import CHECK_CALLBACK
 from tests.conftest import config_of, serving
 from tests.web.wire import ask, ask_raw, job, refused, well_formed
 
@@ -158,7 +158,7 @@ async def test_loopback_is_refused_unless_it_is_allowed(service, redis_url, name
     assert (await ask(service, "POST", "/v1/vm/", job(callback=callback))).status == 201
     app = build(config_of(namespace, callback_allow=()), redis_url)
     with pytest.raises(InvalidCallback):
-        app[TARGET](callback)
+        app[CHECK_CALLBACK](callback)
 
 
 @pytest.mark.parametrize(

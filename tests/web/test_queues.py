@@ -6,7 +6,7 @@ import pytest
 
 from rqueue.app import build
 from rqueue.errors import InvalidCallback
-from rqueue.web.context import TARGET
+from rqueue.web.context import CHECK_CALLBACK
 from tests.conftest import config_of
 from tests.invariants import capacity_kept, check
 from tests.web.wire import ask, job, refused
@@ -213,7 +213,7 @@ async def test_there_is_no_inbox_beside_a_redis_of_ones_own(redis_url, namespace
     app = build(config_of(namespace), redis_url)
     assert not [route for route in app.router.routes() if "/inbox" in route.resource.canonical]
     with pytest.raises(InvalidCallback, match="RQUEUE_CALLBACK_BASE_URL"):
-        app[TARGET]("abc")
+        app[CHECK_CALLBACK]("abc")
 
 
 async def test_the_inbox_keeps_little_of_each(service):

@@ -21,21 +21,42 @@ local function setting(name, default)
   return tonumber(redis.call("HGET", settings, name) or "") or tonumber(default)
 end
 
--- The fields of a job that scripts use, or nil. A hash that was cut by hand counts as none.
-local function load(id)
-  local values = redis.pcall("HMGET", job_ .. id, unpack(FIELDS))
-  if values.err then return nil end
-  local job = { id = id }
-  for i, name in ipairs(FIELDS) do
-    job[name] = values[i] or nil
-  end
-  if not (job.Status and tonumber(job.Priority) and tonumber(job.ID) and job.OwnerID and job.Pool) then
-    return nil
-  end
-  job.priority = tonumber(job.Priority)
+-- A job from its fields, or nil. A hash that was cut by hand counts as none.
+local function whole(id, job)
+  local priority = tonumber(job.Priority)
+  if not (job.Status and priority and tonumber(job.ID) and job.OwnerID and job.Pool) then return nil end
+  job.id = id
+  job.priority = priority
   job.rank = job.Rank and tonumber(job.Rank, 16) or natural_rank(job.ID)
   job.member = hex(job.rank) .. ":" .. id
   return job
+end
+
+-- The fields of a job that scripts use, or nil.
+local function load(id)
+  local values = redis.pcall("HMGET", job_ .. id, unpack(FIELDS))
+  if values.err then return nil end
+  local job = {}
+  for i, name in ipairs(FIELDS) do
+    job[name] = values[i] or nil
+  end
+  return whole(id, job)
+end
+
+-- All fields of a job as a map and as the list that HGETALL answers, and the bytes of their values;
+-- none for what is no hash.
+local function all_fields(id)
+  local fields, map, bytes = redis.pcall("HGETALL", job_ .. id), {}, 0
+  for i = 1, #fields, 2 do
+    map[fields[i]] = fields[i + 1]
+    bytes = bytes + #fields[i + 1]
+  end
+  return map, fields, bytes
+end
+
+-- A job's fields for the reply, where the caller wants them.
+local function wanted(job, want)
+  return want == "1" and redis.call("HGETALL", job_ .. job.id) or {}
 end
 
 local function event(what, id, from, to)

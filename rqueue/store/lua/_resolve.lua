@@ -1,19 +1,16 @@
--- resolve: the pool of a job, and its Data with that pool written in.
+-- resolve: the pool of a job, and its name as JSON.
 --
--- KEYS    projects settings
+-- KEYS    projects
 --
 -- The client's own choice, else the pool of its project, else that of its owner, else the queue's
 -- default. What a client wrote is never decoded: Data comes in two halves around the pool's name.
 
-local function resolve(pool, project, owner_id, default_pool)
+local function resolve(pool, project, owner_id, default)
   if pool ~= "" then return pool end
-  local found = project ~= "" and redis.call("HGET", projects, project)
-  return found
-    or redis.call("HGET", projects, owner_id)
-    or redis.call("HGET", settings, "default_pool")
-    or default_pool
+  local found = redis.call("HMGET", projects, project, owner_id)
+  return project ~= "" and found[1] or found[2] or default
 end
 
-local function data_with(pool, head, tail)
-  return head .. string.gsub(cjson.encode(pool), "\\/", "/") .. tail
+local function json(pool)
+  return (string.gsub(cjson.encode(pool), "\\/", "/"))
 end

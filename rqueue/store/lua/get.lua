@@ -6,9 +6,9 @@
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason
 -- ERRORS  job_not_found
 
-local job = load(request_id)
+local map, fields = all_fields(request_id)
+local job = whole(request_id, map)
 if not job then return { "job_not_found" } end
-local fields = redis.call("HGETALL", job_ .. request_id)
 local position = job.Status == "queued" and redis.call("ZRANK", queue, job.member)
 if not position then return { "ok", fields } end
 local ahead = redis.call("ZRANK", pool_ .. job.Pool, job.member) or 0

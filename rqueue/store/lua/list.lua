@@ -36,14 +36,13 @@ end
 local reply, size = { "ok", "" }, 0
 for i, entry in ipairs(entries) do
   local id = source == "ended" and entry.member or id_of(entry.member)
-  local state = redis.pcall("HMGET", job_ .. id, "Status", "OwnerID", "UpdatedAt")
-  if state[1] and (status == "" or state[1] == status) and (owner_id == "" or state[2] == owner_id) then
-    local fields = redis.call("HGETALL", job_ .. id)
-    for _, value in ipairs(fields) do size = size + #value end
+  local job, fields, bytes_of_job = all_fields(id)
+  if job.Status and (status == "" or job.Status == status) and (owner_id == "" or job.OwnerID == owner_id) then
+    size = size + bytes_of_job
     reply[#reply + 1] = { id, fields }
   end
   if i == last or #reply - 2 == tonumber(most) or size > tonumber(bytes) then
-    reply[2] = (state[3] or "") .. ":" .. place_text(entry.score, entry.member)
+    reply[2] = (job.UpdatedAt or "") .. ":" .. place_text(entry.score, entry.member)
     break
   end
 end

@@ -2,8 +2,8 @@
 --
 -- KEYS    queue job: owner: pool:
 -- NEEDS   clock order job place
--- ARGV    request_id where first second now
--- REPLY   pool to wake or "", the job's fields, how many members got another rank
+-- ARGV    request_id where first second now want
+-- REPLY   pool to wake or "", the job's fields where they are wanted, how many members got another rank
 -- ERRORS  job_not_found illegal_transition neighbour_is_self neighbour_not_queued neighbours_reversed crowded
 --
 -- `where` is front, back, after (first), before (first), between (first, second) or priority (first).
@@ -32,13 +32,15 @@ if (where == "front" and index == 0)
   or (where == "before" and index == one.index - 1)
   or (where == "between" and one.index < index and index < other.index)
   or (where == "priority" and job.priority == tonumber(first)) then
-  return { "ok", "", redis.call("HGETALL", job_ .. request_id), touched }
+  return { "ok", "", wanted(job, want), touched }
 end
 
 -- From here on the line is seen without the job.
 bound = 256
 local from, now_us = text(job.priority), moment(now)
-local woke = leave_line(job)
+redis.call("ZREM", queue, job.member)
+redis.call("ZREM", pool_ .. job.Pool, job.member)
+local woke = went(job)
 redis.call("ZREM", owner_ .. job.OwnerID, job.member)
 local left, right = nil, nil
 if where == "front" then
@@ -67,4 +69,4 @@ woke = math.max(stand(job), woke)
 redis.call("HSET", job_ .. request_id, "Priority", text(job.priority), "UpdatedAt", text(now_us))
 store_rank(job)
 event("moved", request_id, from, text(job.priority))
-return { "ok", woke == 1 and job.Pool or "", redis.call("HGETALL", job_ .. request_id), touched }
+return { "ok", woke == 1 and job.Pool or "", wanted(job, want), touched }

@@ -2,8 +2,8 @@
 --
 -- KEYS    queue running ended settings due job: owner: pool: used:
 -- NEEDS   clock order job
--- ARGV    request_id moves admission nonce error lease_seconds retention now
--- REPLY   pool to wake or "", the job's fields
+-- ARGV    request_id moves admission nonce error lease_seconds retention now want
+-- REPLY   pool to wake or "", the job's fields where they are wanted
 -- ERRORS  job_not_found illegal_transition lost_claim
 --
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the
@@ -12,7 +12,7 @@
 local job = load(request_id)
 if not job then return { "job_not_found" } end
 if admission ~= "" and job.Admission ~= admission then return { "lost_claim", job.Status } end
-if job.Nonce == nonce then return { "ok", job.Pool, redis.call("HGETALL", job_ .. request_id) } end
+if job.Nonce == nonce then return { "ok", job.Pool, wanted(job, want) } end
 local to = nil
 for from, target in string.gmatch(moves, "(%a+):(%a+)") do
   if from == job.Status then
@@ -58,4 +58,4 @@ else
   end
   finish(job, to, now_us, setting("retention", retention))
 end
-return { "ok", woke == 1 and job.Pool or "", redis.call("HGETALL", job_ .. request_id) }
+return { "ok", woke == 1 and job.Pool or "", wanted(job, want) }

@@ -23,9 +23,10 @@ if demand ~= "" then
   -- Out of its pool and in again, since another demand may fit where the last one did not.
   leave_line(job)
   woken[1] = wake_pool(job.Pool) and job.Pool
-  job.Pool = resolve(pool, project, job.OwnerID, default_pool)
+  local default = redis.call("HGET", settings, "default_pool") or default_pool
+  job.Pool = resolve(pool, project, job.OwnerID, default)
   redis.call("HSET", job_ .. request_id,
-    "Pool", job.Pool, "Demand", demand, "Data", data_with(job.Pool, data_head, data_tail))
+    "Pool", job.Pool, "Demand", demand, "Data", data_head .. json(job.Pool) .. data_tail)
   stand(job)
   woken[2] = wake_pool(job.Pool) and job.Pool
 end
