@@ -4,8 +4,8 @@ The only place that knows how a hash, a reply or an error of redis-py looks.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -176,18 +176,28 @@ def by_host(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
     return hosts
 
 
-@contextmanager
-def answers(type_: str, request_id: str = "", indexed: bool = False) -> Iterator[None]:
+class answers:  # noqa: N801 - it reads as the verb
     """Turn what a script or redis-py raises into this project's errors."""
-    try:
-        yield
-    except ScriptError as error:
-        raise _conflict(error.code, error.details, type_, request_id, indexed) from None
-    except redis.exceptions.RedisError as error:
-        if isinstance(error, redis.exceptions.ResponseError) and not _AWAY.match(str(error)):
-            what = f"job {request_id!r} of type {type_!r}" if request_id else f"type {type_!r}"
-            raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
-        raise errors.RedisUnavailable(f"Redis does not answer: {type(error).__name__}: {error}") from error
+
+    __slots__ = ("_indexed", "_request_id", "_type")
+
+    def __init__(self, type_: str, request_id: str = "", indexed: bool = False) -> None:
+        self._type, self._request_id, self._indexed = type_, request_id, indexed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ScriptError):
+            raise _conflict(error.code, error.details, self._type, self._request_id, self._indexed) from None
+        if isinstance(error, redis.exceptions.RedisError):
+            if isinstance(error, redis.exceptions.ResponseError) and not _AWAY.match(str(error)):
+                named = f"job {self._request_id!r} of " if self._request_id else ""
+                what = f"{named}type {self._type!r}"
+                raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
+            raise errors.RedisUnavailable(
+                f"Redis does not answer: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _conflict(

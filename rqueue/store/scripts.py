@@ -73,6 +73,8 @@ def load(name: str) -> Script:
     for key in keys:
         if key not in KEYS:
             raise ValueError(f"{name}.lua: there is no key {key!r}")
+    said = set(_WORD.findall(library + source))
+    keys = [key for key in keys if key.replace(":", "_") in said]
     arguments = header.get("ARGV", [])
     rest = arguments.pop().removesuffix("...") if arguments and arguments[-1].endswith("...") else None
     locals_ = [f"local {key.replace(':', '_')} = KEYS[{n}]" for n, key in enumerate(keys, 1)]

@@ -4,10 +4,11 @@ All that is decided is decided in Lua; here arguments are put in order and answe
 errors. Knows no HTTP and calls nobody back.
 """
 
+import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import orjson
@@ -54,6 +55,8 @@ class Store:
         self._keys = Keys(namespace)
         self._scripts = Scripts(redis, self._keys)
         self._now = now
+        self._name = secrets.token_hex(8)
+        self._calls = itertools.count()
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -68,7 +71,7 @@ class Store:
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
             pools, *found = await self._run(
-                "create", type_, *rest, new_type=True, nonce=_nonce(), default_pool=DEFAULTS.default_pool
+                "create", type_, *rest, new_type=True, nonce=self._nonce(), default_pool=DEFAULTS.default_pool
             )
         return [created(type_, d, *reply) for d, reply in zip(drafts, found, strict=True)], pools
 
@@ -172,7 +175,7 @@ class Store:
                 request_id=request_id,
                 moves=" ".join(f"{a}:{b}" for a, b in moves.items()),
                 admission=admission,
-                nonce=_nonce(),
+                nonce=self._nonce(),
                 error=error,
                 lease_seconds=DEFAULTS.lease_seconds or "",
                 retention=DEFAULTS.retention,
@@ -229,7 +232,7 @@ class Store:
                 "admit",
                 type_,
                 pool=pool,
-                nonce=_nonce(),
+                nonce=self._nonce(),
                 call_deadline=DEFAULTS.call_deadline,
                 claim_ms=claim_ms,
                 most=most,
@@ -254,7 +257,7 @@ class Store:
                 admission=turn.admission,
                 claim=turn.claim,
                 claim_ms=claim_ms,
-                nonce=_nonce(),
+                nonce=self._nonce(),
             )
         return job_of(turn.type, turn.request_id, flat), int(claim)
 
@@ -370,12 +373,12 @@ class Store:
                 f"Redis has maxmemory-policy {found}, which deletes jobs silently; set noeviction"
             )
 
-    async def _run(
+    def _run(
         self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
-    ) -> list[Any]:
+    ) -> Coroutine[Any, Any, list[Any]]:
         now = self._now() if self._now else ""
-        return await self._scripts.run(name, type_, *rest, new_type=new_type, now=now, **arguments)
+        return self._scripts.run(name, type_, *rest, new_type=new_type, now=now, **arguments)
 
-
-def _nonce() -> str:
-    return secrets.token_hex(8)
+    def _nonce(self) -> str:
+        """A name for one call that no other has. Counted: a random one is a system call, 6 µs of a create."""
+        return f"{self._name}-{next(self._calls):x}"

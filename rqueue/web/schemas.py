@@ -138,10 +138,14 @@ def quick_change(written: Any) -> dict[str, Any] | None:
 
 
 def _accepted(schema: Schema, written: Any) -> bool:
-    accepts = _ACCEPTS[schema]
-    return isinstance(written, dict) and all(
-        name in accepts and accepts[name](value) for name, value in written.items()
-    )
+    if not isinstance(written, dict):
+        return False
+    fields_of = _ACCEPTS[schema]
+    for name, value in written.items():
+        accepts = fields_of.get(name)
+        if accepts is None or not accepts(value):
+            return False
+    return True
 
 
 def drafts(written: Any, check_callback: Callable[[str], object]) -> list[Draft]:
@@ -157,9 +161,7 @@ def _draft(written: Any, prefix: str, check_callback: Callable[[str], object]) -
     read = quick_job(written) or loaded(_JOB, written, prefix)
     try:
         check_callback(read["callback"])
-        return draft(
-            read["data"], **{name: read[name] for name in ("request_id", "owner_id", "callback", "priority")}
-        )
+        return draft(read["data"], read["request_id"], read["owner_id"], read["callback"], read["priority"])
     except Invalid as error:
         error.field = prefix + (error.field or "")
         raise

@@ -56,8 +56,12 @@ local function admit(job, placement, after)
   reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
 end
 
--- A pool without hosts: nobody needs to be looked at to know that nobody fits.
-if not next(total) then index = redis.call("ZCARD", line) end
+if not next(total) then
+  -- A pool without hosts: nobody needs to be looked at, and nobody who comes is a reason to look.
+  redis.call("SREM", wake, pool)
+  redis.call("HSET", heads, pool, place_text(-MAX_PRIORITY - 1, ""))
+  return reply
+end
 local stands, examined = nil, 0
 while true do
   local entry = redis.call("ZRANGE", line, index, index, "WITHSCORES")
