@@ -81,24 +81,19 @@ def cells(result: Result, sizes: dict[str, object]) -> list[str]:
     goals = ["" if goal is None else f"{sign} {goal:,g}" for goal in (line.must, line.aim)]
     work = line.work.format(**sizes)
     if result.missing:
-        return [work, f"not measured: {result.missing}", "", "", *goals, ""]
+        return [work, "not measured", result.missing, "", *goals, ""]
     named = line.reference.format(**sizes)
     reference = f"{named}: {spread(result.reference, line.unit)}" if named else ""
     return [work, spread(result.figure, line.unit), reference, spread(result.ratios), *goals, result.verdict]
 
 
 def as_text(table: list[list[str]]) -> str:
-    """The table for a terminal: columns as wide as they must be."""
+    """The table for a terminal, its columns as wide as they must be."""
     rows = [list(HEADINGS), *table]
-    widths = [max(len(row[at]) for row in rows if not _is_long(row, at)) for at in range(len(HEADINGS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def _is_long(row: list[str], at: int) -> bool:
-    """Whether a cell runs on over the empty ones beside it."""
-    return at == 1 and row[at].startswith("not measured")
 
 
 def as_markdown(table: list[list[str]], headings: tuple[str, ...] = HEADINGS) -> str:

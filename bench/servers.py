@@ -249,7 +249,7 @@ async def until_ready(process: asyncio.subprocess.Process, port: int, path: str,
     """Wait until GET of this path is 200. Raises NotMeasured, with its last words, where it ends instead."""
     for _ in range(START_SECONDS * 200):
         if process.returncode is not None:
-            raise NotMeasured(f"the server ended at once: {_last_words(log)}")
+            raise NotMeasured(f"the server ended at once; it said: {_last_words(log)}")
         with suppress(OSError, Failed):
             async with asyncio.timeout(START_SECONDS), Client.to(port) as client:
                 if (await client.ask(request("GET", path))).status == 200:
@@ -259,7 +259,7 @@ async def until_ready(process: asyncio.subprocess.Process, port: int, path: str,
 
 
 def _last_words(log: Path) -> str:
-    return log.read_text(errors="replace").strip()[-300:]
+    return "".join(log.read_text(errors="replace").strip().splitlines()[-1:])[:120]
 
 
 def processes(pid: int) -> list[int]:
@@ -297,14 +297,14 @@ async def settled_memory(server: Server) -> int:
     """Bytes that a Redis uses once it tidies no more: no rewrite of its file, no table half grown."""
     last = 0
     with server.redis() as redis:
-        for _ in range(SETTLE_SECONDS * 5):
+        for _ in range(SETTLE_SECONDS * 10):
             info = redis.info()
             rewriting = info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]
             used = int(info["used_memory"])
-            if not rewriting and abs(used - last) < used / 1000:
+            if not rewriting and abs(used - last) < max(used / 1000, 1 << 16):
                 return used
             last = used
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
     raise Failed(f"the memory of {server.name} does not settle")
 
 
