@@ -24,7 +24,7 @@ lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
 
-bench: $(VENV)/.developing ## how fast it is here, against a bare handler; ARGS=--quick for a short one
+bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove what the other targets made
@@ -46,10 +46,18 @@ $(VENV)/.developing: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# What Debian has for the tests. Where it cannot be installed, those tests are skipped and say so.
+$(VENV)/.benching: $(VENV)/.installed
+	@echo "adding what the benchmark needs"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+# What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
+DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk
+
 debian:
-	@if ! command -v redis-server >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "installing Debian's redis-server for the tests"; \
-		(apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server) >/dev/null 2>&1 \
-		|| echo "could not: the tests on it will be skipped"; \
+	@missing=; for pair in $(DEBIAN); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "installing Debian's$$missing"; \
+		(apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing) >/dev/null 2>&1 \
+		|| echo "could not: what needs them is left out"; \
 	fi

@@ -1,112 +1,107 @@
-"""`make bench`: create, get and move by wrk at 32 connections, as ratios to the bare handler.
+"""`make bench`: how fast rqueue is on this machine, beside a bare handler, a peer and Redis alone.
 
-Medians of five rounds (`--quick`: one short round), each measuring both sides one after the other, since the
-speed of a small machine drifts. Traffic goes to loopback, is bounded in time and ends by itself.
+Everything is on loopback, bounded, and ends by itself.
 """
 
 import argparse
-import re
-import shutil
-import socket
-import statistics
-import subprocess
+import asyncio
+import signal
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-SEED = (
-    '{"request_id":"%s","owner_id":"y","data":{"instances":[{"VCPU":1,"Memory":1,"Disk":1}]},"callback":"%s"}'
-)
-# wrk's own scripts: each thread counts its requests, so that every request_id is new.
-SCRIPTS = {
-    "create": f"""
-        wrk.headers["Content-Type"] = "application/json"
-        local n = 0
-        function request()
-          n = n + 1
-          local id = "{{round}}-" .. n
-          return wrk.format("POST", "/v1/vm/", nil, string.format([[{SEED}]], id, id))
-        end""",
-    "get": 'function request() return wrk.format("GET", "/v1/vm/{round}-" .. math.random(2, 1000)) end',
-    "move": """
-        wrk.headers["Content-Type"] = "application/json"
-        function request()
-          local body = string.format('{{"after":"{round}-%d"}}', math.random(2, 500))
-          return wrk.format("POST", "/v1/vm/{round}-" .. math.random(501, 1000), nil, body)
-        end""",
-}
+import uvloop
+
+from bench import page, scale
+from bench.client import Failed
+from bench.report import Result, as_text, cells, results
+from bench.rounds import Found, Run, Sides, say
+from bench.rows import ROWS, SLOWLOG, Row
+from bench.scale import Scale
+from bench.servers import NotMeasured, Servers
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="bench", description=__doc__.split("\n")[0])
-    options.add_argument("--quick", action="store_true", help="one round of a second each")
-    quick = options.parse_args().quick
-    if not shutil.which("wrk"):
-        print("bench needs wrk; on Debian: apt-get install wrk", file=sys.stderr)
-        return 1
-    rounds, seconds = (1, 1) if quick else (5, 4)
-    ratios: dict[str, list[float]] = {name: [] for name in SCRIPTS}
-    rates: dict[str, list[float]] = {name: [] for name in SCRIPTS}
-    with tempfile.TemporaryDirectory() as folder:
-        bare_port, port = _free_port(), _free_port()
-        environment = {
-            "RQUEUE_PORT": str(port),
-            "RQUEUE_DATA_DIR": f"{folder}/data",
-            "RQUEUE_LOG_LEVEL": "warning",
-        }
-        with (
-            _process([sys.executable, "-m", "bench.bare", str(bare_port)], bare_port, {}),
-            _process([sys.executable, "-m", "rqueue", "serve"], port, environment),
-        ):
-            for number in range(rounds):
-                for name, script in SCRIPTS.items():
-                    path = Path(folder) / "load.lua"
-                    path.write_text(
-                        script.replace("{round}", f"r{number}").replace("{{", "{").replace("}}", "}")
-                    )
-                    bare = _rate(bare_port, path, seconds)
-                    rates[name].append(_rate(port, path, seconds))
-                    ratios[name].append(rates[name][-1] / bare)
-    print(f"{'work':8} {'requests/s':>10} {'of bare':>8}   spread of the ratio, {rounds} x {seconds} s")
-    for name, found in ratios.items():
-        rate, ratio = statistics.median(rates[name]), statistics.median(found)
-        print(f"{name:8} {rate:10.0f} {ratio:8.2f}   {min(found):.2f} to {max(found):.2f}")
-    return 0
+    """Read the arguments and run. Returns 1 where a row failed; goals that are not met are no failure."""
+    options = argparse.ArgumentParser(prog="bench", description="Measure rqueue beside its references.")
+    options.add_argument("--only", metavar="NAME[,NAME]", help="these rows, printed only")
+    options.add_argument("--quick", action="store_true", help="one short round of each, printed only")
+    options.add_argument("--toy", action="store_true", help="seconds in all: whether it works, not how fast")
+    options.add_argument("--soak", type=float, metavar="MINUTES", help="how long the soak takes; 0: none")
+    options.add_argument("--list", action="store_true", help="the names of the rows")
+    options.add_argument(
+        "--notes", action="store_true", help="put bench/notes.md into docs/benchmarks.md again"
+    )
+    asked = options.parse_args()
+    names = [row.name for row in ROWS]
+    if asked.list:
+        print("\n".join(names))
+        return 0
+    if asked.notes:
+        page.put_notes()
+        return 0
+    only = asked.only.split(",") if asked.only else names
+    if unknown := set(only) - set(names):
+        options.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    size = scale.TOY if asked.toy else scale.QUICK if asked.quick else scale.FULL
+    if asked.soak is not None:
+        size = replace(size, soak_minutes=asked.soak)
+    full = not (asked.only or asked.quick or asked.toy)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        return loop.run(_run(size, [row for row in ROWS if row.name in only], asked.toy, full))
 
 
-def _rate(port: int, script: Path, seconds: int) -> float:
-    command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30).stdout
-    if failed := re.search(r"Non-2xx or 3xx responses: (\d+)", said):
-        sys.exit(f"bench: {failed[1]} answers were errors")
-    found = re.search(r"Requests/sec:\s+([0-9.]+)", said)
-    assert found, said
-    return float(found[1])
+async def _run(size: Scale, rows: list[Row], toy: bool, full: bool) -> int:
+    """Measure rows, print the table, and write the page where it was all of them."""
+    task = asyncio.current_task()
+    assert task is not None
+    # So that what was started is ended.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    started = time.monotonic()
+    found: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="rqueue-bench-") as folder:
+        async with Servers(Path(folder), may_install=not toy) as servers:
+            run = Run(size, servers)
+            for row in rows:
+                say(f"{row.name}: {row.measure.__doc__.splitlines()[0]}")
+                servers.begin(row.name)
+                found += results(row.lines, await _measured(run, row))
+    found += results((SLOWLOG,), {SLOWLOG.name: Sides([_slow_scripts(run)])})
+    sizes = size.shown()
+    table = [cells(result, sizes) for result in found]
+    print(as_text(table))
+    print(f"\nSLOWLOG, over 10 ms:\n{page.slow(servers.slow)}")
+    seconds = time.monotonic() - started
+    say(f"{seconds:.0f} s in all")
+    if full:
+        tools = [[row.name, row.tool.format(**sizes)] for row in rows]
+        page.write(run, table, tools, seconds)
+        say(f"written: {page.PAGE.relative_to(page.ROOT)}")
+    return int(any(result.missing.startswith(FAILED) for result in found))
 
 
-@contextmanager
-def _process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(command, env={"PATH": "/usr/bin:/bin", **environment})
+FAILED = "failed: "
+
+
+async def _measured(run: Run, row: Row) -> Found | str:
+    """What a row found, or why it found nothing: one row that fails must not cost the others."""
     try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
+        return await row.measure(run)
+    except NotMeasured as reason:
+        say(f"{row.name}: NOT MEASURED: {reason}")
+        return str(reason)
+    except (Failed, OSError, ExceptionGroup) as error:
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        say(f"{row.name}: FAILED: {error!r}")
+        return f"{FAILED}{error}"
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def _slow_scripts(run: Run) -> float:
+    """How many runs of rqueue's own scripts took too long."""
+    return float(sum(entry.what.endswith(".lua") for entry in run.servers.slow))
 
 
 if __name__ == "__main__":
