@@ -22,8 +22,7 @@ from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.store import Store
 from rqueue.web import routes
-from rqueue.web.context import INBOX, READY, STORE, TARGET, WAKE
-from rqueue.web.inbox import Inbox
+from rqueue.web.context import READY, STORE, TARGET, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -81,7 +80,6 @@ def build(
     app.cleanup_ctx.extend([redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:
-        app[INBOX] = Inbox()
         routes.add(app.router, routes.INBOX_ROUTES)
     return app
 

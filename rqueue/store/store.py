@@ -333,6 +333,19 @@ class Store:
                 f"Redis has maxmemory-policy {policy}, which deletes jobs silently; set noeviction"
             )
 
+    async def put_arrival(self, arrived: str, kept: int) -> None:
+        """Put what arrived in the inbox, which keeps only so many of the newest."""
+        with answers(""):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.lpush(self._keys.inbox, arrived)
+            pipe.ltrim(self._keys.inbox, 0, kept - 1)
+            await executed(pipe)
+
+    async def arrivals(self) -> list[str]:
+        """What is in the inbox, newest first."""
+        with answers(""):
+            return list(map(str, await self._redis.lrange(self._keys.inbox, 0, -1)))
+
     async def _run(
         self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
     ) -> list[Any]:

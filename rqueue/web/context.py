@@ -6,10 +6,8 @@ from aiohttp import web
 from yarl import URL
 
 from rqueue.store.store import Store
-from rqueue.web.inbox import Inbox
 
 STORE = web.AppKey("STORE", Store)
 WAKE: web.AppKey[Callable[[str, str], None]] = web.AppKey("WAKE")
 TARGET: web.AppKey[Callable[[str], URL]] = web.AppKey("TARGET")
 READY: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("READY")
-INBOX = web.AppKey("INBOX", Inbox)
