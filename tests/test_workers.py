@@ -447,8 +447,8 @@ async def test_it_can_be_ended_the_moment_it_listens(tmp_path):
 async def test_ctrl_c_while_workers_start_ends_it_without_a_word(tmp_path):
     """It goes to the whole foreground group, as the terminal sends it."""
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [RQUEUE, "serve"],
+        process = await asyncio.create_subprocess_exec(
+            *(RQUEUE, "serve"),
             cwd=tmp_path,
             env=environment(RQUEUE_WORKERS="2"),
             stderr=log,
@@ -462,14 +462,16 @@ async def test_ctrl_c_while_workers_start_ends_it_without_a_word(tmp_path):
         await until(starting)
         family = {pid for pid, (parent, _) in alive().items() if parent == process.pid}
         os.killpg(process.pid, signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
         assert not family & set(alive())
         said = (tmp_path / "log").read_text()
         assert "listens on" not in said
         assert "Traceback" not in said
     finally:
-        process.kill()
-        process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 # --- what is refused ---------------------------------------------------------------------------------
