@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
@@ -21,9 +22,9 @@ from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
 from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
+from rqueue.supervisor import Line, supervise
 from rqueue.web import routes
-from rqueue.web.context import CHECK_CALLBACK, INBOX, READY, STORE, WAKE
-from rqueue.web.inbox import Inbox
+from rqueue.web.context import CHECK_CALLBACK, READY, STORE, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -80,7 +81,6 @@ def build(
     app.cleanup_ctx.extend([redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:
-        app[INBOX] = Inbox()
         routes.add(app.router, routes.INBOX_ROUTES)
     return app
 
@@ -98,6 +98,15 @@ async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Rea
     await reaper.run()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the service is and where its Redis; `inbox_url` only on the embedded server."""
+
+    url: str
+    redis_url: str
+    inbox_url: str = ""
+
+
 def serve(config: Config, started: Callable[[str, str], None]) -> None:
     """Run the service until SIGTERM or SIGINT; `started` is told its URL and Redis's once it listens.
 
@@ -107,7 +116,7 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
     host, port = sock.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if config.redis_url:
-        _run(config, sock, url, config.redis_url, "", started)
+        _serve(config, sock, Place(url, config.redis_url), started)
     else:
         died = threading.Event()
 
@@ -116,34 +125,45 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         with embedded(config.data_dir, died=stop) as redis_url:
-            _run(config, sock, url, redis_url, f"{url}/inbox/", started)
+            _serve(config, sock, Place(url, redis_url, f"{url}/inbox/"), started)
         if died.is_set():
             raise Refused(f"the embedded server ended by itself; its log is in {config.data_dir}/redis.log")
 
 
+def _serve(config: Config, sock: socket.socket, place: Place, started: Callable[[str, str], None]) -> None:
+    def listens() -> None:
+        started(place.url, place.redis_url)
+
+    if config.workers == 1:
+        _run(config, sock, place, listens)
+    else:
+        supervise(config.workers, sock, asdict(place), listens)
+
+
+def work(config: Config, line: Line) -> None:
+    """Be one of the workers of `serve`, until SIGTERM. Raises Refused where it cannot start."""
+    _run(config, line.sock, Place(**line.told), line.listens, hurries=False)
+
+
 def _run(
-    config: Config,
-    sock: socket.socket,
-    url: str,
-    redis_url: str,
-    inbox_url: str,
-    started: Callable[[str, str], None],
+    config: Config, sock: socket.socket, place: Place, started: Callable[[], None], hurries: bool = True
 ) -> None:
     async def main() -> None:
         stop, task = asyncio.Event(), asyncio.current_task()
         assert task is not None  # noqa: S101
 
         def on_signal() -> None:
-            # The second one does not wait for what is in flight.
-            if stop.is_set():
+            # The second one does not wait for what is in flight. A worker may get the first one twice,
+            # from its supervisor and from who signals all processes there are; the supervisor kills.
+            if stop.is_set() and hurries:
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        application = build(config, redis_url, inbox_url)
+        application = build(config, place.redis_url, place.inbox_url)
         async with listening(application, sock, grace=config.callback_timeout):
-            started(url, redis_url)
+            started()
             await stop.wait()
             log.info("stopping: what is in flight is finished, the rest stays in due")
 

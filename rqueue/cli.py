@@ -9,6 +9,7 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from rqueue import __version__, app, config
 from rqueue.errors import Refused
+from rqueue.supervisor import Line
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -21,8 +22,10 @@ class _Text(logging.Formatter):
         return " ".join([super().format(record), *(f"{name}={value!r}" for name, value in extra.items())])
 
 
-def _log_as(written: str, level: str) -> None:
+def _log_as(written: str, level: str, **always: object) -> None:
+    """Log as set; `always` goes with every event."""
     handler = logging.StreamHandler()
+    handler.addFilter(lambda record: vars(record).update(always) or True)
     if written == "json":
         fields = "{asctime}{levelname}{name}{message}"
         handler.setFormatter(
@@ -52,6 +55,24 @@ def serve() -> None:
         app.serve(settings, _started)
     except Refused as error:
         click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(2)
+
+
+@main.command(hidden=True)
+def worker() -> None:
+    """One of the processes of `serve`, which starts it and tells it the rest: see rqueue.supervisor."""
+    try:
+        line = Line()
+    except Refused as error:
+        click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(2)
+    settings = config.read()
+    _log_as(settings.log_format, settings.log_level, worker=line.worker)
+    try:
+        app.work(settings, line)
+    except Refused as error:
+        # The supervisor shows it, once for all workers.
+        line.refuses(error.message)
         sys.exit(2)
 
 

@@ -59,6 +59,7 @@ SETTINGS = (
         "HOST", "127.0.0.1", str, "the address to listen on; only loopback, since there are no tokens yet"
     ),
     Setting("PORT", "8080", _number(0, 65535), "the port to listen on; 0 takes a free one"),
+    Setting("WORKERS", "1", _number(1, 64), "how many processes share the port"),
     Setting(
         "REDIS_URL", "", str, "redis://, rediss:// or unix://; empty: an embedded server in RQUEUE_DATA_DIR"
     ),
@@ -99,6 +100,7 @@ class Config:
 
     host: str
     port: int
+    workers: int
     redis_url: str
     data_dir: Path
     namespace: str

@@ -3,24 +3,28 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 START_SECONDS = 30
+SERVE = (sys.executable, "-m", "rqueue", "serve")
 
 
 @dataclass
 class Running:
-    """A running `rqueue serve`: its URL, its Redis's, and its end."""
+    """A running `rqueue serve`: its URL, its Redis's, what it says, and its end."""
 
     process: asyncio.subprocess.Process
     url: str
     redis_url: str
+    log: list[dict[str, Any]] = field(default_factory=list)
 
     async def kill(self) -> None:
         """kill -9, as when a node dies."""
@@ -33,14 +37,31 @@ class Running:
         return await self.process.wait()
 
 
+def alive() -> dict[int, tuple[int, str]]:
+    """Every process that runs: pid → its parent's and its command. One that waits to be reaped does not."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
+    return {int(pid): (int(parent), args) for pid, parent, stat, args in rows if stat[0] not in "ZX"}
+
+
+async def _read_on(lines: asyncio.StreamReader, log: list[dict[str, Any]]) -> None:
+    async for line in lines:
+        event = orjson.loads(line) if line.startswith(b"{") else {"level": "", "message": line.decode()}
+        log.append(event)
+
+
 @asynccontextmanager
-async def running(data_dir: Path, **settings: str) -> AsyncIterator[Running]:
+async def running(
+    data_dir: Path, command: Sequence[str] = SERVE, cwd: Path | None = None, **settings: str
+) -> AsyncIterator[Running]:
     """Start the service on an embedded server in this directory; ended on leaving, if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RQUEUE_")}
     environment |= {"RQUEUE_DATA_DIR": str(data_dir), "RQUEUE_PORT": "0", "RQUEUE_LOG_FORMAT": "json"}
     environment |= {f"RQUEUE_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rqueue", "serve", env=environment, stderr=asyncio.subprocess.PIPE
+        *command, cwd=cwd, env=environment, stderr=asyncio.subprocess.PIPE, limit=1 << 20
     )
     assert process.stderr is not None
     reading = None
@@ -49,9 +70,10 @@ async def running(data_dir: Path, **settings: str) -> AsyncIterator[Running]:
             event: dict[str, str] = {}
             while "url" not in event:
                 event = orjson.loads(await process.stderr.readline())
-        reading = asyncio.create_task(process.stderr.read())
         redis_url = settings.get("REDIS_URL") or f"unix://{data_dir / 'redis.sock'}"
-        yield Running(process, event["url"], redis_url)
+        service = Running(process, event["url"], redis_url, [event])
+        reading = asyncio.create_task(_read_on(process.stderr, service.log))
+        yield service
     finally:
         with suppress(ProcessLookupError):
             process.terminate()

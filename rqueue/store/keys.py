@@ -27,6 +27,7 @@ KEYS = {
 # of all types
 TYPES = "types"
 SIGNING = "callback_secret"
+ARRIVED = "inbox"
 
 
 class Keys:
@@ -35,6 +36,7 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self.types = f"{namespace}:{TYPES}"
         self.callback_secret = f"{namespace}:{SIGNING}"
+        self.inbox = f"{namespace}:{ARRIVED}"
         self._namespace = namespace
 
     def of(self, type_: str, name: str) -> str:

@@ -373,6 +373,18 @@ class Store:
                 f"Redis has maxmemory-policy {found}, which deletes jobs silently; set noeviction"
             )
 
+    async def put_arrival(self, arrived: str, kept: int) -> None:
+        """Put what arrived in the inbox, which keeps only so many of the newest."""
+        with answers(""):
+            await self._redis.calls(
+                ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1)
+            )
+
+    async def arrivals(self) -> list[str]:
+        """What is in the inbox, newest first."""
+        with answers(""):
+            return list(map(str, await self._redis.call("LRANGE", self._keys.inbox, 0, -1)))
+
     def _run(
         self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
     ) -> Coroutine[Any, Any, list[Any]]:

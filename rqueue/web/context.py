@@ -5,10 +5,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from rqueue.store.store import Store
-from rqueue.web.inbox import Inbox
 
 STORE = web.AppKey("STORE", Store)
 WAKE: web.AppKey[Callable[[str, str], None]] = web.AppKey("WAKE")
 CHECK_CALLBACK: web.AppKey[Callable[[str], None]] = web.AppKey("CHECK_CALLBACK")
 READY: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("READY")
-INBOX = web.AppKey("INBOX", Inbox)

@@ -1,11 +1,18 @@
 """The service's own receiver, for trying out: it takes any callback and shows what arrived.
 
-Only there on the embedded server. Keeps the last ones in memory, and cuts long bodies.
+Only there on the embedded server. What arrived is in the store, so that it shows the same whichever
+process is asked; the last ones only, and long bodies are cut.
 """
 
-from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
+from aiohttp import web
+
+from rqueue.web.answers import answer
+from rqueue.web.context import STORE
 
 KEPT = 1000
 BODY_KEPT = 16 * 1024
@@ -13,22 +20,31 @@ VALUE_KEPT = 1024
 SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
-class Inbox:
-    """The last callbacks that arrived, newest first."""
+async def take_inbox(request: web.Request) -> web.Response:
+    """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest."""
+    arrived = {
+        "at": datetime.now(UTC).isoformat(),
+        "path": request.path[:VALUE_KEPT],
+        "headers": {
+            name.lower(): _text(value[:VALUE_KEPT])
+            for name, value in request.headers.items()
+            if name.lower() in SHOWN
+        },
+        "body": (await request.read()).decode(errors="replace")[:BODY_KEPT],
+    }
+    await request.app[STORE].put_arrival(orjson.dumps(arrived).decode(), KEPT)
+    return answer({})
 
-    def __init__(self) -> None:
-        self._arrived: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
-    def take(self, path: str, headers: dict[str, str], body: str) -> None:
-        """Keep one callback; only the headers of the webhook scheme are of interest."""
-        signed = {
-            name.lower(): value[:VALUE_KEPT] for name, value in headers.items() if name.lower() in SHOWN
-        }
-        at = datetime.now(UTC).isoformat()
-        self._arrived.appendleft(
-            {"at": at, "path": path[:VALUE_KEPT], "headers": signed, "body": body[:BODY_KEPT]}
-        )
+async def show_inbox(request: web.Request) -> web.Response:
+    """GET /inbox/: the last callbacks that the service sent to itself, newest first."""
+    shown: list[Any] = []
+    for arrived in await request.app[STORE].arrivals():
+        with suppress(ValueError):  # what a hand edit broke hides no others
+            shown.append(orjson.loads(arrived))
+    return answer(shown)
 
-    def shown(self) -> list[dict[str, Any]]:
-        """What is kept, newest first."""
-        return list(self._arrived)
+
+def _text(value: str) -> str:
+    # aiohttp hands over what is no UTF-8 as surrogates, which JSON cannot hold.
+    return value.encode(errors="replace").decode()

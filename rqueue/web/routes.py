@@ -3,7 +3,7 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from rqueue.web import jobs, queues, service
+from rqueue.web import inbox, jobs, queues, service
 from rqueue.web.middleware import expectation
 
 # Each is served with and without a last slash, and without a redirect between the two.
@@ -24,8 +24,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 # Only on the embedded server, for trying out.
 INBOX_ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/inbox", service.show_inbox),
-    ("POST", "/inbox/{path:.+}", service.take_inbox),
+    ("GET", "/inbox", inbox.show_inbox),
+    ("POST", "/inbox/{path:.+}", inbox.take_inbox),
 )
 
 

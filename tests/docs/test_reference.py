@@ -72,7 +72,7 @@ def test_every_key_is_there() -> None:
         # What follows a prefix is named for the reader.
         row[0] = re.sub("<[a-z_]+>$", "", row[0])
     assert documented[: len(KEYS)] == expected
-    assert [row[0] for row in documented[len(KEYS) :]] == [keys.types, keys.callback_secret]
+    assert [row[0] for row in documented[len(KEYS) :]] == [keys.types, keys.callback_secret, keys.inbox]
 
 
 @pytest.mark.parametrize("word", [*Status, *Reason])

@@ -11,6 +11,7 @@ from rqueue.errors import Refused
 DEFAULTS = Config(
     host="127.0.0.1",
     port=8080,
+    workers=1,
     redis_url="",
     data_dir=Path("rqueue-data"),
     namespace="rqueue",

@@ -1,5 +1,6 @@
 """Queues and pools over HTTP: settings, counts, capacity, and the inbox at the end of it."""
 
+import asyncio
 import json
 
 import pytest
@@ -224,3 +225,25 @@ async def test_the_inbox_keeps_little_of_each(service):
     (kept,) = (await ask(service, "GET", "/inbox/")).data
     assert {name: len(value) for name, value in kept["headers"].items()} == {"webhook-id": 1024}
     assert len(kept["body"]) == 16 * 1024
+
+
+async def test_the_inbox_keeps_the_last_thousand(service, real_redis, namespace):
+    await real_redis.rpush(f"{namespace}:inbox", *('{"path":"/inbox/old"}' for _ in range(1000)))
+    async with service.client.post(f"{service.url}/inbox/new") as response:
+        assert response.status == 200
+    paths = [arrived["path"] for arrived in (await ask(service, "GET", "/inbox/")).data]
+    assert paths == ["/inbox/new", *["/inbox/old"] * 999]
+
+
+async def test_the_inbox_takes_bytes_that_are_no_text_and_survives_a_hand_edit(
+    service, real_redis, namespace
+):
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = b"POST /inbox/a HTTP/1.1\r\nHost: h\r\nWebhook-Id: \xff\xfe\r\nContent-Length: 1\r\n\r\n"
+    writer.write(head + b"\xff")
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.close()
+    await real_redis.lpush(f"{namespace}:inbox", "no JSON")
+    (kept,) = (await ask(service, "GET", "/inbox/")).data
+    assert (kept["path"], kept["headers"], kept["body"]) == ("/inbox/a", {"webhook-id": "??"}, "\ufffd")

@@ -1,0 +1,233 @@
+"""Several processes that share the port: started, watched, started again, ended together.
+
+The supervisor holds the port and answers nobody; its workers do, each as a replica of the service.
+Between the two runs one line, a pair of sockets, which is the worker's stdin: down it goes what the
+worker must know besides its settings, up come that it listens or why it cannot, and its end is the
+other one's. Knows neither HTTP nor Redis.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any
+
+import orjson
+
+from rqueue.errors import Refused
+
+log = logging.getLogger("rqueue.supervisor")
+
+# A worker that dies younger than this is not started again at once: 0.5, 1, 2, … 30 s.
+YOUNG_SECONDS = 10
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30
+# Whether the kernel spreads connections over sockets that share a port. macOS shares and does not spread.
+SPREADS = sys.platform == "linux"
+# On the import path of this process, but without the working directory (-P), where anything may lie.
+_COMMAND = (sys.executable, "-P", "-m", "rqueue", "worker")
+
+
+# --- the supervisor's side ---------------------------------------------------------------------------
+
+
+def supervise(count: int, sock: socket.socket, told: dict[str, str], started: Callable[[], None]) -> None:
+    """Keep so many workers running on the port of this socket until SIGTERM or SIGINT; all have ended then.
+
+    `told` is for the workers; `started` is called once, when all of them listen. The first signal
+    lets them finish what is in flight, the second kills them. Raises Refused where a worker does.
+    """
+    asyncio.run(_Supervisor(count, _Port(sock), told, started).run())
+
+
+class _Port:
+    """The port, which stays the service's own while no worker listens.
+
+    With a socket for each worker the kernel gives every one its share of the connections; of one that
+    all inherit, whoever wakes first takes all that wait, and that is mostly the same one. The price:
+    connections that the kernel has given to a worker which dies before it accepts them are reset, and
+    nothing here can help them. Where that matters, Linux 5.14 and later hand them to another worker
+    with `net.ipv4.tcp_migrate_req=1`.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._held = sock
+        if SPREADS:
+            # It listens, and was refused if any other did. From now on, sockets of this user that ask to
+            # share may join; those of another `rqueue serve` do not ask, and are refused even while no
+            # worker listens, since the one that is held does not listen and lends its address to nobody.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._held = _sharing(sock)
+            self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            sock.close()
+
+    def for_worker(self) -> socket.socket:
+        """A socket for a worker to listen on; only the worker may keep it."""
+        return _sharing(self._held) if SPREADS else self._held.dup()
+
+    def close(self) -> None:
+        """Let go of the port; it is free when the workers have let go of it too."""
+        self._held.close()
+
+
+def _sharing(sock: socket.socket) -> socket.socket:
+    """Another socket on the same address, which does not listen yet."""
+    other = socket.socket(sock.family, sock.type)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    other.bind(sock.getsockname())
+    return other
+
+
+class _Supervisor:
+    def __init__(self, count: int, port: _Port, told: dict[str, str], started: Callable[[], None]) -> None:
+        self._port = port
+        self._told = told
+        self._started = started
+        self._numbers = range(1, count + 1)
+        self._unheard = set(self._numbers)  # those that have not listened yet
+        self._processes: set[asyncio.subprocess.Process] = set()
+        self._stopping = asyncio.Event()
+        self._refused = ""
+
+    async def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        await asyncio.gather(*map(self._keep, self._numbers))
+        if self._refused:
+            raise Refused(self._refused)
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            self._send(signal.SIGKILL)
+        else:
+            log.info("stopping: the workers finish what is in flight")
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._port.close()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _keep(self, number: int) -> None:
+        """Run one worker after another until the service stops."""
+        died_young = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                how = await self._work(number)
+            except OSError as error:
+                how = f"could not be started: {error}"
+            if self._stopping.is_set():
+                return
+            lived = time.monotonic() - began
+            died_young = died_young + 1 if lived < YOUNG_SECONDS else 0
+            pause = (
+                min(FIRST_PAUSE_SECONDS * 2 ** (died_young - 1), LONGEST_PAUSE_SECONDS) if died_young else 0
+            )
+            log.error(
+                "a worker %s after %.1f s; it is started again in %g s",
+                *(how, lived, pause),
+                extra={"worker": number},
+            )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+
+    async def _work(self, number: int) -> str:
+        """Run one worker to its end; returns how it ended. Raises OSError where it could not be started."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs, self._port.for_worker() as sock:
+                # A fresh interpreter, not a fork: this process has threads by now, and a worker must not
+                # take along what is open here, such as the lock on the data directory.
+                process = await asyncio.create_subprocess_exec(
+                    *_COMMAND,
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+                    },
+                    stdin=theirs.fileno(),
+                    pass_fds=(sock.fileno(),),
+                    # Ctrl-C goes to the whole foreground group; it is for the supervisor to pass on.
+                    start_new_session=True,
+                )
+                told = {"worker": number, "socket": sock.fileno(), "told": self._told}
+            self._processes.add(process)
+            if self._stopping.is_set():
+                process.terminate()
+            try:
+                await self._listen_to(number, process.pid, ours, orjson.dumps(told) + b"\n")
+                status = await process.wait()
+            finally:
+                self._processes.discard(process)
+        return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+
+    async def _listen_to(self, number: int, pid: int, line: socket.socket, told: bytes) -> None:
+        """Tell a worker what it must know, and take what it says, until it ends."""
+        reader, writer = await asyncio.open_connection(sock=line)
+        with closing(writer), suppress(ConnectionError):
+            writer.write(told)
+            async for said in reader:
+                self._heard(number, pid, orjson.loads(said))
+
+    def _heard(self, number: int, pid: int, said: dict[str, str]) -> None:
+        if "refused" in said:
+            # A reason that lasts, and the same for all: started again, it would only refuse again.
+            self._refused = said["refused"]
+            self._stop()
+            return
+        log.info("a worker listens", extra={"worker": number, "pid": pid})
+        if self._unheard:
+            self._unheard.discard(number)
+            if not self._unheard:
+                self._started()
+
+
+# --- the worker's side -------------------------------------------------------------------------------
+
+
+class Line:
+    """A worker's end of the line. Raises Refused where there is none, since no supervisor started it."""
+
+    def __init__(self) -> None:
+        try:
+            self._line = socket.socket(fileno=os.dup(0))
+            said: dict[str, Any] = orjson.loads(self._line.makefile("rb").readline())
+        except (OSError, ValueError):
+            raise Refused("a worker is started by `rqueue serve` only, see RQUEUE_WORKERS") from None
+        self.worker: int = said["worker"]
+        self.told: dict[str, str] = said["told"]
+        self.sock = socket.socket(fileno=said["socket"])
+        threading.Thread(target=self._end_with_supervisor, daemon=True).start()
+
+    def listens(self) -> None:
+        """Say that this worker listens."""
+        self._say({"listens": True})
+
+    def refuses(self, message: str) -> None:
+        """Say why this worker, or any other, cannot start."""
+        self._say({"refused": message})
+
+    def _say(self, said: dict[str, Any]) -> None:
+        with suppress(ConnectionError):
+            self._line.sendall(orjson.dumps(said) + b"\n")
+
+    def _end_with_supervisor(self) -> None:
+        # Not a parent-death signal: that needs code between fork and exec, which is not safe in a process
+        # that has threads, and is Linux's only. At once, since the service was killed: an orphan that
+        # finished its work would keep the port from the service that is started next.
+        with suppress(ConnectionError):
+            self._line.recv(1)
+        os._exit(1)
