@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from bench.report import Result, as_text, cells, results
 from bench.rounds import Found, Run, Sides, say
 from bench.rows import ROWS, SLOWLOG, Row
 from bench.scale import Scale
-from bench.servers import NotMeasured, Servers
+from bench.servers import ROOT, NotMeasured, Servers
+
+FAILED = "failed: "
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -49,8 +53,13 @@ def main() -> int:
     if asked.soak is not None:
         size = replace(size, soak_minutes=asked.soak)
     full = not (asked.only or asked.quick or asked.toy)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
+        suppress(KeyboardInterrupt, asyncio.CancelledError),
+    ):
         return loop.run(_run(size, [row for row in ROWS if row.name in only], asked.toy, full))
+    say("interrupted; all that was started has ended")
+    return INTERRUPTED
 
 
 async def _run(size: Scale, rows: list[Row], toy: bool, full: bool) -> int:
@@ -61,15 +70,15 @@ async def _run(size: Scale, rows: list[Row], toy: bool, full: bool) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     started = time.monotonic()
     found: list[Result] = []
+    sizes = size.shown()
     with tempfile.TemporaryDirectory(prefix="rqueue-bench-") as folder:
         async with Servers(Path(folder), may_install=not toy) as servers:
             run = Run(size, servers)
             for row in rows:
-                say(f"{row.name}: {row.measure.__doc__.splitlines()[0]}")
+                say(f"{row.name}: {row.lines[0].work.format(**sizes)}")
                 servers.begin(row.name)
                 found += results(row.lines, await _measured(run, row))
     found += results((SLOWLOG,), {SLOWLOG.name: Sides([_slow_scripts(run)])})
-    sizes = size.shown()
     table = [cells(result, sizes) for result in found]
     print(as_text(table))
     print(f"\nSLOWLOG, over 10 ms:\n{page.slow(servers.slow)}")
@@ -78,11 +87,8 @@ async def _run(size: Scale, rows: list[Row], toy: bool, full: bool) -> int:
     if full:
         tools = [[row.name, row.tool.format(**sizes)] for row in rows]
         page.write(run, table, tools, seconds)
-        say(f"written: {page.PAGE.relative_to(page.ROOT)}")
+        say(f"written: {page.PAGE.relative_to(ROOT)}")
     return int(any(result.missing.startswith(FAILED) for result in found))
-
-
-FAILED = "failed: "
 
 
 async def _measured(run: Run, row: Row) -> Found | str:

@@ -34,12 +34,13 @@ async def release(run: Run) -> Found:
         await fill(server, "vm", run.scale.many + hosts)
         running = [(await receiver.next())[0] for _ in range(hosts)]
         async with Client.to(server.port) as client:
-            for _ in range(run.scale.rounds):
+            for number in run.numbers:
                 took = await _posted(f"{bare.url}/called", receiver.body, run.scale.requests, 1)
-                posts.append(percentile(took["ms"], 50))
                 waits = [await _released(client, receiver, running) for _ in range(run.scale.requests)]
-                p50.append(percentile(waits, 50))
-                p99.append(percentile(waits, 99))
+                if number:
+                    posts.append(percentile(took["ms"], 50))
+                    p50.append(percentile(waits, 50))
+                    p99.append(percentile(waits, 99))
         await run.servers.end(server.name)
     return {"release": Sides(p50, posts), "release.p99": Sides(p99, posts)}
 
@@ -66,17 +67,19 @@ async def callbacks(run: Run) -> Found:
     figure, bare = [], []
     async with receiving() as receiver:
         server = await run.servers.rqueue("rqueue-fast", CALLBACK_BASE_URL=receiver.url)
-        for number in range(run.scale.rounds):
+        for number in run.numbers:
             type_ = f"vm{number}"
             await declare(server, type_, HOSTS, each=ROOM)
             await _pause(server, type_, True)
             await fill(server, type_, count)
             await _pause(server, type_, False)
             moments = [(await receiver.next())[1] for _ in range(count)]
-            figure.append((count - 1) / (moments[-1] - moments[0]))
-            bare.append((await _posted(receiver.url, receiver.body, count, CALLS_AT_ONCE))["rate"])
+            posted = await _posted(receiver.url, receiver.body, count, CALLS_AT_ONCE)
             for _ in range(count):
                 await receiver.next()
+            if number:
+                figure.append((count - 1) / (moments[-1] - moments[0]))
+                bare.append(posted["rate"])
         await run.servers.end(server.name)
     return {"callbacks": Sides(figure, bare)}
 
@@ -103,7 +106,7 @@ async def admission(run: Run) -> Found:
                 await client.done(request("POST", "/v1/vm/", uneven[first : first + ARRAY]))
             for _ in uneven:
                 await receiver.next()
-            for number in range(run.scale.rounds):
+            for number in run.numbers:
                 for line, instances in shapes.items():
                     run.servers.watch(server, above_us=0)
                     for n in range(count):
@@ -112,7 +115,8 @@ async def admission(run: Run) -> Found:
                         await receiver.next()
                     passes = sorted(run.servers.ran(server, "admit.lua"))
                     # Those that found nobody to admit are the short ones.
-                    found[line].append(statistics.median(passes[-count:]))
+                    if number:
+                        found[line].append(statistics.median(passes[-count:]))
         await run.servers.end(server.name)
     return {line: Sides(ms) for line, ms in found.items()}
 

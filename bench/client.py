@@ -124,7 +124,8 @@ class Client(asyncio.Protocol):
 
 
 def _joined(chunks: bytes) -> bytes:
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while True:
         end = chunks.index(b"\r\n", at)
         length = int(chunks[at:end], 16)

@@ -23,6 +23,7 @@ PLOTS = ROOT / "docs" / "benchmarks"
 TEMPLATE = Path(__file__).parent / "page.md"
 NOTES = Path(__file__).parent / "notes.md"
 BEGIN, END = "<!-- notes: begin -->", "<!-- notes: end -->"
+MARKERS = {"median": "o", "p99": "^", "rqueue": "o", "bullmq": "^"}
 GROWTH = {
     "create": "create",
     "get": "get one, with its position",
@@ -131,7 +132,7 @@ def plot(run: Run, folder: Path) -> dict[str, str]:
         axes.set(
             xlabel="minutes", ylabel="MiB", title="memory of rqueue's processes under create, move, release"
         )
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.2 * max(run.soak))
         _save(figure, folder, "soak")
         drawn["soak"] = (
             "memory of rqueue's processes while jobs are created, moved and released at full speed"
@@ -142,7 +143,7 @@ def plot(run: Run, folder: Path) -> dict[str, str]:
 def _line(axes: Any, points: list[Point], which: str, label: str) -> None:
     """One line of a growth plot, with a band from the smallest to the largest of the rounds."""
     sizes, values = [point.size for point in points], [getattr(point, which) for point in points]
-    axes.plot(sizes, [median(one) for one in values], marker="o", label=label)
+    axes.plot(sizes, [median(one) for one in values], marker=MARKERS[label], label=label)
     axes.fill_between(sizes, [min(one) for one in values], [max(one) for one in values], alpha=0.2)
 
 
@@ -160,7 +161,7 @@ def machine() -> dict[str, str]:
         "processor": cpu[1] if cpu else platform.machine(),
         "cores": str(os.cpu_count()),
         "memory": f"{int(memory[1]) / 2**20:.0f} GiB" if memory else "",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "rqueue": __version__,
         "python": platform.python_version(),
     }

@@ -42,19 +42,22 @@ class Run:
     growth: dict[str, list[Point]] = field(default_factory=dict)
     soak: list[float] = field(default_factory=list)
 
+    @property
+    def numbers(self) -> range:
+        """The numbers of the rounds, from 1; before them 0 to warm up, which does not count."""
+        return range(0 if self.scale.warm_up else 1, self.scale.rounds + 1)
+
     async def alternately(self, **sides: Callable[[int, float], Awaitable[Load]]) -> dict[str, list[Load]]:
         """Measure every side once in each round, since the speed of a small machine drifts.
 
-        A side is called with the number of the round, from 1, and the seconds it may take; before that
-        once with 0 to warm up.
+        A side is called with the number of the round, and the seconds that it may take.
         """
         found: dict[str, list[Load]] = {name: [] for name in sides}
-        if self.scale.warm_up:
-            for measure in sides.values():
-                await measure(0, self.scale.warm_up)
-        for number in range(1, self.scale.rounds + 1):
+        for number in self.numbers:
             for name, measure in sides.items():
-                found[name].append(await measure(number, self.scale.seconds))
+                load = await measure(number, self.scale.seconds if number else self.scale.warm_up)
+                if number:
+                    found[name].append(load)
         return found
 
 

@@ -249,7 +249,7 @@ async def until_ready(process: asyncio.subprocess.Process, port: int, path: str,
     """Wait until GET of this path is 200. Raises NotMeasured, with its last words, where it ends instead."""
     for _ in range(START_SECONDS * 200):
         if process.returncode is not None:
-            raise NotMeasured(f"the server ended at once; it said: {_last_words(log)}")
+            raise NotMeasured(f"it ended at once: {_last_words(log)}")
         with suppress(OSError, Failed):
             async with asyncio.timeout(START_SECONDS), Client.to(port) as client:
                 if (await client.ask(request("GET", path))).status == 200:
@@ -259,7 +259,7 @@ async def until_ready(process: asyncio.subprocess.Process, port: int, path: str,
 
 
 def _last_words(log: Path) -> str:
-    return "".join(log.read_text(errors="replace").strip().splitlines()[-1:])[:120]
+    return "".join(log.read_text(errors="replace").strip().splitlines()[-1:])[:80]
 
 
 def processes(pid: int) -> list[int]:
