@@ -38,10 +38,12 @@ class Running:
 
 
 def alive() -> dict[int, tuple[int, str]]:
-    """Every process that runs: pid → its parent's and its command. One that waits to be reaped does not."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
-    )
+    """Every process that runs: pid → its parent's and its command. One that waits to be reaped does not.
+
+    But for its other threads, which may still hold its sockets: on Linux each has a row (-L).
+    """
+    rows_of = ("-AL" if sys.platform == "linux" else "-A", "-o", "pid=,ppid=,stat=,args=")
+    listed = subprocess.run(["ps", *rows_of], capture_output=True, text=True, check=True)
     rows = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
     return {int(pid): (int(parent), args) for pid, parent, stat, args in rows if stat[0] not in "ZX"}
 

@@ -48,6 +48,8 @@ def test_every_setting_has_a_line_of_help():
         ("HOST", "::1", "::1"),
         ("PORT", "0", 0),
         ("PORT", "65535", 65535),
+        ("WORKERS", "1", 1),
+        ("WORKERS", "64", 64),
         ("REDIS_URL", "rediss://h:1/2", "rediss://h:1/2"),
         ("DATA_DIR", "/var/lib/rqueue", Path("/var/lib/rqueue")),
         ("NAMESPACE", "a.B_c:d-1", "a.B_c:d-1"),
@@ -72,6 +74,7 @@ def test_each_setting_is_read(name, text, value):
     ("name", "text"),
     [
         *(("PORT", text) for text in ("-1", "65536", "8080.0", "x", " 80", "\uff18", "9" * 19)),
+        *(("WORKERS", text) for text in ("0", "65", "-1", "1.5", "two")),
         *(("MAX_BODY", text) for text in ("0", "1023", str((1 << 30) + 1), "1MiB")),
         *(("NAMESPACE", text) for text in ("{a}", "a b", "n" * 65, "a*", "虛", "a\n")),
         *(("CALLBACK_TIMEOUT", text) for text in ("0", "301", "1.5")),
