@@ -210,7 +210,8 @@ class Callbacks:
                 )
             if self._base is not None and callback.startswith(("//", "\\")):
                 raise InvalidCallback("names a host without a scheme; expected http://… or https://…", field)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
+            # An IndexError is yarl's, for a host that is a bracket short.
             raise InvalidCallback(f"not a URL: {error}", field) from None
         self._check_host(url)
         return url

@@ -148,9 +148,12 @@ class _Lane(asyncio.Protocol):
 
     async def close(self) -> None:
         """Break the connection; whoever still waits for a reply gets an error."""
-        while self._opening is not None:
+        while self._opening is not None and not self._opening.done():
+            # Again and again: asyncio.timeout and wait_for, in which redis-py connects, may lose one.
             self._opening.cancel()
             await asyncio.wait([self._opening], timeout=0.2)
+        unsent, self._unsent = self._unsent, []
+        _fail([future for _, future in unsent], exceptions.ConnectionError, "the connection was closed")
         self._end(exceptions.ConnectionError, "the connection was closed")
 
     # --- opening -----------------------------------------------------------------------------------
