@@ -6,6 +6,7 @@ members are moved between two neighbouring j. Names have one length, so that req
 
 import ast
 import asyncio
+import random
 import re
 import shutil
 import signal
@@ -17,6 +18,7 @@ import orjson
 
 from bench.client import Client, Failed, all_done, request
 from bench.servers import NotMeasured, Server
+from rqueue.store import scripts
 
 SCRIPTS = Path(__file__).parent / "wrk"
 CONNECTIONS = 32
@@ -200,11 +202,17 @@ async def command_of(server: Server, asked: bytes, marks: dict[str, str]) -> lis
 async def redis_benchmark(server: Server, words: list[bytes], count: int, below: int) -> tuple[Load, float]:
     """Run a command so often, `RANDOM` in it a number below `below`: as many at once as wrk has.
 
-    Returns the load, and the microseconds that Redis itself took for each.
+    Returns the load, and the microseconds that Redis itself took for each. Raises Failed where the script
+    does not do its work, but answers one of the errors that scripts have.
     """
     command = [need("redis-benchmark", "redis-tools"), "-s", str(server.socket), "-q"]
     command += ["-c", "4", "-P", str(CONNECTIONS // 4), "-n", str(count), "-r", str(below)]
     with server.redis() as redis:
+        sample = f"{random.randrange(below):012}".encode()
+        answer = redis.execute_command(*(word.replace(RANDOM.encode(), sample) for word in words))
+        errors = {code for script in scripts.names() for code in scripts.load(script).errors}
+        if isinstance(answer, list) and answer[0] in errors:
+            raise Failed(f"the script that redis-benchmark is to run answers {answer!r}")
         redis.config_resetstat()
         said = (await output([*command, *(word.decode() for word in words)])).decode()
         cost = redis.info("commandstats")[f"cmdstat_{words[0].decode().lower()}"]["usec_per_call"]
