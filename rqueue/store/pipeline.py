@@ -78,6 +78,8 @@ class Pipeline:
     async def __aexit__(self, *_: object) -> None:
         for lane in self._lanes:
             await lane.close()
+        # A transport that is aborted closes in the next turn of the loop.
+        await asyncio.sleep(0)
 
     async def call(self, *words: Word) -> Any:
         """As in Redis."""
