@@ -144,7 +144,8 @@ class Reaper:
 
     async def _look_at_due(self, type_: str) -> None:
         more = True
-        while more:
+        # Whoever stops takes nothing on: what it gives up is for the others.
+        while more and not self._stopping:
             try:
                 work = await self._store.due(type_, self._claim_ms)
             except StoreDamaged as error:

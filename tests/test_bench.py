@@ -261,11 +261,8 @@ async def test_a_toy_run_measures_every_row_and_leaves_nothing(tmp_path: Path) -
     table = printed.split("\n\n")[0].splitlines()[1:]
     works = [line.work.format(**TOY.shown()) for row in ROWS for line in row.lines] + [SLOWLOG.work]
     assert len(table) == len(works)
-    # What may be missing, and only for these reasons: the peer, and a setting that is not there yet.
-    excuses = [
-        "there is no setting RQUEUE_WORKERS",
-        *([] if peer_versions() else ["the peer is not installed"]),
-    ]
+    # What may be missing, and only for this reason: the peer.
+    excuses = [] if peer_versions() else ["the peer is not installed"]
     for shown, work in zip(table, works, strict=True):
         assert shown.startswith(work)
         figure = shown.removeprefix(work).strip()
