@@ -60,9 +60,9 @@ class Queue:
 
 STATUSES = {status.value: status for status in Status}
 
-# Answers of a server that is there and cannot serve now; any other refusal is for what a key holds.
+# Answers of a server that is there and does not serve us now; any other refusal is for what a key holds.
 _AWAY = re.compile(
-    "BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN"
+    "ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN"
     "|command not allowed when used memory"
 )
 

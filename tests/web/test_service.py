@@ -78,6 +78,18 @@ async def test_a_redis_that_is_full_is_not_there(tmp_path, namespace):
             assert (await ask(service, "POST", "/v1/vm/", job("b"))).status == 201
 
 
+async def test_a_redis_that_wants_a_password_is_away_and_comes_back(tmp_path, namespace):
+    with embedded(tmp_path) as url:
+        async with redis_at(url) as redis, serving(config_of(namespace), url) as service:
+            assert (await ask(service, "POST", "/v1/vm/", job("a"))).status == 201
+            await redis.config_set("requirepass", "secret")
+            await redis.client_kill_filter(_type="normal", skipme=True)
+            message = refused(await ask(service, "GET", "/v1/vm/a"), 503, "redis_unavailable")
+            assert "Authentication required" in message
+            await redis.config_set("requirepass", "")
+            assert (await ask(service, "GET", "/v1/vm/a")).status == 200
+
+
 async def test_scripts_that_redis_has_forgotten_are_sent_again(tmp_path, namespace):
     with embedded(tmp_path) as url:
         async with redis_at(url) as redis, serving(config_of(namespace), url) as service:
