@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, 
 from rqueue.errors import Invalid, UnknownField
 
 MAX_BATCH = 1000
+SHORT_DATA = 1024
 MAX_LIMIT = 10_000
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
 _CURSOR = re.compile(r"[0-9]{0,17}:-?[0-9]{1,17}:.{1,300}", re.DOTALL)
@@ -178,32 +180,36 @@ def draft(
     pool = data.get("host_aggregate")
     if pool is not None and not (isinstance(pool, str) and 0 < len(pool.encode()) <= MAX_NAME_BYTES):
         raise Invalid(f"expected a string of 1 to {MAX_NAME_BYTES} bytes", "data.host_aggregate")
+    try:
+        written = orjson.dumps(data)
+    except (TypeError, ValueError) as error:
+        demand(data)  # names what is wrong with an amount
+        raise Invalid(f"cannot be kept: {error}", "data") from None
+    # Many jobs ask for the same: what one asked for is remembered, where it is short.
+    normalise = _normalised if len(written) <= SHORT_DATA else _normalised.__wrapped__
+    return Draft(request_id, owner_id, callback, priority, *normalise(written))
+
+
+@lru_cache(maxsize=1024)
+def _normalised(written: bytes) -> tuple[str, str, str, str, str]:
+    """What a draft makes of data: demand, pool, project, data_head, data_tail. Raises InvalidDemand."""
+    data = orjson.loads(written)
     project = data.get("project")
     # Sorted keys, so what comes before and after the pool's name can be written before it is known.
-    low = {key: value for key, value in data.items() if key < "host_aggregate"}
-    high = {key: value for key, value in data.items() if key > "host_aggregate"}
-    before, after = _inside(low), _inside(high)
-    return Draft(
-        request_id,
-        owner_id,
-        callback,
-        priority,
+    before = _inside({key: value for key, value in data.items() if key < "host_aggregate"})
+    after = _inside({key: value for key, value in data.items() if key > "host_aggregate"})
+    return (
         demand(data),
-        pool or "",
+        data.get("host_aggregate") or "",
         project if isinstance(project, str) else "",
-        data_head="{" + (before and before + ",") + '"host_aggregate":',
-        data_tail=(after and "," + after) + "}",
+        "{" + (before and before + ",") + '"host_aggregate":',
+        (after and "," + after) + "}",
     )
 
 
 def _inside(part: dict[str, Any]) -> str:
     """The JSON text of a map without its braces."""
-    if not part:
-        return ""
-    try:
-        return orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode()[1:-1]
-    except (TypeError, ValueError) as error:
-        raise Invalid(f"cannot be kept: {error}", "data") from None
+    return orjson.dumps(part, option=orjson.OPT_SORT_KEYS).decode()[1:-1]
 
 
 def change(written: Any) -> dict[str, Any]:
