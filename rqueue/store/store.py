@@ -393,4 +393,4 @@ class Store:
 
     def _nonce(self) -> str:
         """A name for one call that no other has. Counted: a random one is a system call, 6 µs of a create."""
-        return f"{self._name}-{next(self._calls):x}"
+        return f"{self._name}{next(self._calls):x}"
