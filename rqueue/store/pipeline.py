@@ -1,9 +1,9 @@
-"""The way to Redis: what is asked in one turn of the event loop travels as one pipeline.
+"""The way to Redis: what is asked in one turn of the event loop travels as a pipeline, or a few.
 
-redis-py opens the connections (URL, TLS, AUTH, SELECT) and this takes them over: one write for all
-commands of a turn, replies parsed by hiredis and handed out in order, nobody waits for the replies to an
+redis-py opens the connections (URL, TLS, AUTH, SELECT) and this takes them over: one write for up to
+AT_ONCE commands, replies parsed by hiredis and handed out in order, nobody waits for the replies to an
 earlier write. Against redis-py's pool this is 4 times as many script calls a second at 32 callers (see
-docs/benchmarks.md), and no number of callers runs out of connections.
+docs/decisions/0008-one-pipeline-a-turn.md), and no number of callers runs out of connections.
 
 A command whose connection broke before its reply came is sent once more: every script may be repeated.
 """
@@ -26,6 +26,9 @@ SCHEMES = ("redis", "rediss", "unix")
 # More than one, so that a page of a list that is on its way does not hold up the small replies.
 CONNECTIONS = 3
 CONNECT_SECONDS = 2
+# So many commands are not kept back until the turn ends, so that Redis works while others still ask: at 32
+# connections this is a fifth more creates a second.
+AT_ONCE = 8
 # Without a byte from Redis for so long, while it owes a reply, a connection is given up.
 REPLY_SECONDS = 5.0
 
@@ -85,9 +88,9 @@ class Pipeline:
         """As in Redis."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
         try:
-            reply = await self._sent(packed)
+            reply = await self._sent(packed)[0]
         except _Lost:
-            reply = await self._sent(packed)
+            reply = await self._sent(packed)[0]
         if isinstance(reply, ResponseError):
             raise reply
         return reply
@@ -96,26 +99,30 @@ class Pipeline:
         """As in Redis."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
         try:
-            replies = await asyncio.gather(*map(self._sent, packed))
+            replies = await asyncio.gather(*self._sent(*packed))
         except _Lost:
-            replies = await asyncio.gather(*map(self._sent, packed))
+            replies = await asyncio.gather(*self._sent(*packed))
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
         return replies
 
-    def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
+    def _sent(self, *packed: bytes) -> "list[asyncio.Future[Any]]":
+        """The replies to come; the commands go on one connection, one after the other."""
         loop = asyncio.get_running_loop()
         if not self._turn:
             # Runs after all that is ready now, so everyone's command of this turn is there by then.
             loop.call_soon(self._send)
-        future: asyncio.Future[Any] = loop.create_future()
-        self._turn.append((packed, future))
-        return future
+        entries = [(one, loop.create_future()) for one in packed]
+        self._turn += entries
+        if len(self._turn) >= AT_ONCE:
+            self._send()
+        return [future for _, future in entries]
 
     def _send(self) -> None:
         turn, self._turn = self._turn, []
-        min(self._lanes, key=_Lane.load).send([entry for entry in turn if not entry[1].cancelled()])
+        if asked := [entry for entry in turn if not entry[1].cancelled()]:
+            min(self._lanes, key=_Lane.load).send(asked)
 
 
 class _Lane(asyncio.Protocol):
@@ -142,7 +149,7 @@ class _Lane(asyncio.Protocol):
             self._unsent += entries
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open())
-        elif entries:
+        else:
             if not self._owed:
                 self._expect()
             self._owed.extend([future for _, future in entries])
