@@ -110,10 +110,11 @@ class Job(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """The job as clients see it: the seed's fields in the seed's order, then what applies."""
+        created = written(self.created_at)
         document: dict[str, Any] = {
             "ID": self.id,
-            "CreatedAt": written(self.created_at),
-            "UpdatedAt": written(self.updated_at),
+            "CreatedAt": created,
+            "UpdatedAt": created if self.updated_at == self.created_at else written(self.updated_at),
             "DeletedAt": None if self.deleted_at is None else written(self.deleted_at),
             "RequestID": self.request_id,
             "Type": self.type,

@@ -121,22 +121,29 @@ def _moment(written: str | None) -> int | None:
     return moment
 
 
-def created(type_: str, draft: Draft, id_: str, at: str, priority: str, pool: str) -> Job:
-    """The job that a draft has become; `pool` is JSON text, as it stands in the job's Data."""
-    return Job(
-        id=int(id_),
-        created_at=int(at),
-        updated_at=int(at),
-        deleted_at=None,
-        request_id=draft.request_id,
-        type=type_,
-        owner_id=draft.owner_id,
-        data=f"{draft.data_head}{pool}{draft.data_tail}",
-        callback=draft.callback,
-        priority=int(priority),
-        status=Status.QUEUED,
-        pool=orjson.loads(pool),
-    )
+def created(type_: str, drafts: Sequence[Draft], at: int, found: Sequence[str]) -> list[Job]:
+    """The jobs that drafts have become: of each its ID, Priority and Pool, which is JSON as in its Data."""
+    jobs = []
+    for draft, id_, priority, pool in zip(drafts, found[::3], found[1::3], found[2::3], strict=True):
+        request_id, owner_id, callback, _, _, _, _, head, tail = draft
+        # By position, as in job_of.
+        jobs.append(
+            Job(
+                int(id_),
+                at,
+                at,
+                None,
+                request_id,
+                type_,
+                owner_id,
+                f"{head}{pool}{tail}",
+                callback,
+                int(priority),
+                Status.QUEUED,
+                orjson.loads(pool),
+            )
+        )
+    return jobs
 
 
 def mapping(flat: Sequence[str]) -> dict[str, str]:

@@ -33,8 +33,13 @@ OPTIONS = {
     # A job's Data is longer than the default of 64 bytes; beyond it a hash takes twice the memory.
     "hash-max-listpack-value": "1024",
     "hash-max-listpack-entries": "512",
+    # While the file is rewritten all writes take twice as long; one of 256 MB is read in a few seconds.
+    "auto-aof-rewrite-min-size": "256mb",
     "loglevel": "notice",
 }
+# The wheel's Valkey uses the C library's malloc; with more freed pieces kept at hand for each size, Redis
+# takes a seventh less time for a create.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=8000"}
 END_SECONDS = 20
 _PR_SET_PDEATHSIG = 1
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux, 104 on macOS
@@ -73,6 +78,7 @@ def embedded(data_dir: Path, patience: float = 10, died: Callable[[], None] | No
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(lock.fileno(),),
+            env={**ENVIRONMENT, **os.environ},
             # Ctrl-C goes to the whole foreground group; the server must outlive the service's last writes.
             start_new_session=True,
             preexec_fn=_die_with_parent(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509

@@ -4,6 +4,8 @@ All keys of a type carry its hash tag `{…}`, so that one script touches one sl
 that ends with a colon is a prefix: a request_id, an owner_id or a pool follows it as it is.
 """
 
+from functools import lru_cache
+
 # name in a script's header → kind, and what it holds
 KEYS = {
     "queue": ("zset", "waiting jobs in order: score = priority, member = <rank>:<request_id>"),
@@ -40,10 +42,11 @@ class Keys:
         self._namespace = namespace
 
     def of(self, type_: str, name: str) -> str:
-        """The key, or the prefix, of this name for a type."""
+        """The key, or the prefix, of this name for a type; without a name, with what all of them begin."""
         return f"{self._namespace}:{{{_tag(type_)}}}:{name}"
 
 
+@lru_cache(maxsize=4096)
 def _tag(type_: str) -> str:
     # A brace would end the hash tag early; the percent sign keeps the encoding reversible.
     return type_.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")

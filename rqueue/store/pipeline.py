@@ -33,6 +33,8 @@ AT_ONCE = 8
 REPLY_SECONDS = 5.0
 
 Word = str | bytes | int | float
+# A command and its reply to come.
+_Entry = tuple[bytes, "asyncio.Future[Any]"]
 
 
 class Redis(Protocol):
@@ -73,7 +75,7 @@ class Pipeline:
 
     def __init__(self, make: Callable[[], AbstractConnection]) -> None:
         self._lanes = [_Lane(make) for _ in range(CONNECTIONS)]
-        self._turn: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._turn: list[_Entry] = []
 
     async def __aenter__(self) -> "Pipeline":
         return self
@@ -88,9 +90,9 @@ class Pipeline:
         """As in Redis."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
         try:
-            reply = await self._sent(packed)[0]
+            reply = await self._sent(packed)
         except _Lost:
-            reply = await self._sent(packed)[0]
+            reply = await self._sent(packed)
         if isinstance(reply, ResponseError):
             raise reply
         return reply
@@ -99,25 +101,35 @@ class Pipeline:
         """As in Redis."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
         try:
-            replies = await asyncio.gather(*self._sent(*packed))
+            replies = await self._sent_together(packed)
         except _Lost:
-            replies = await asyncio.gather(*self._sent(*packed))
+            replies = await self._sent_together(packed)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
         return replies
 
-    def _sent(self, *packed: bytes) -> "list[asyncio.Future[Any]]":
-        """The replies to come; the commands go on one connection, one after the other."""
+    def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
+        """The reply to come."""
         loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._put([(packed, future)], loop)
+        return future
+
+    async def _sent_together(self, packed: list[bytes]) -> list[Any]:
+        """The replies to commands that go on one connection, one after the other."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in packed]
+        self._put(list(zip(packed, futures, strict=True)), loop)
+        return await asyncio.gather(*futures)
+
+    def _put(self, entries: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         if not self._turn:
             # Runs after all that is ready now, so everyone's command of this turn is there by then.
             loop.call_soon(self._send)
-        entries = [(one, loop.create_future()) for one in packed]
         self._turn += entries
         if len(self._turn) >= AT_ONCE:
             self._send()
-        return [future for _, future in entries]
 
     def _send(self) -> None:
         turn, self._turn = self._turn, []
@@ -131,7 +143,7 @@ class _Lane(asyncio.Protocol):
     def __init__(self, make: Callable[[], AbstractConnection]) -> None:
         self._make = make
         self._opening: asyncio.Task[None] | None = None
-        self._unsent: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._unsent: list[_Entry] = []
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
         # Futures in the order of their commands; one that was cancelled keeps its place.
@@ -143,7 +155,7 @@ class _Lane(asyncio.Protocol):
         """How many replies are still to come, and when the last one did: an idle one is used in turn."""
         return len(self._owed) + len(self._unsent), self._heard
 
-    def send(self, entries: list[tuple[bytes, "asyncio.Future[Any]"]]) -> None:
+    def send(self, entries: list[_Entry]) -> None:
         """Write commands at once, or as soon as there is a connection."""
         if self._transport is None:
             self._unsent += entries

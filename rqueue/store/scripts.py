@@ -4,6 +4,7 @@ A header is code. KEYS names entries of keys.KEYS (a prefix `job:` becomes the l
 arguments of the call in their order (a last `name...` takes the rest; its local is the number of
 arguments before them), NEEDS the files whose functions it uses, ERRORS the codes it may answer. The
 locals and what is needed go on the first line, so that line numbers in errors are those of the file.
+What a script is sent is one key, with which all keys of its type begin: a key more is half a microsecond.
 
 Scripts answer a list: "ok" and the reply, or an error's code and its details.
 """
@@ -11,10 +12,11 @@ Scripts answer a list: "ok" and the reply, or an error's code and its details.
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -36,7 +38,7 @@ class Script:
     name: str
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
-    named: frozenset[str]
+    in_order: Callable[[dict[str, str | int]], Sequence[str | int]]
     rest: str | None
     errors: frozenset[str]
     text: str
@@ -77,7 +79,7 @@ def load(name: str) -> Script:
     keys = [key for key in keys if key.replace(":", "_") in said]
     arguments = header.get("ARGV", [])
     rest = arguments.pop().removesuffix("...") if arguments and arguments[-1].endswith("...") else None
-    locals_ = [f"local {key.replace(':', '_')} = KEYS[{n}]" for n, key in enumerate(keys, 1)]
+    locals_ = [f'local {key.replace(":", "_")} = KEYS[1] .. "{key}"' for key in keys]
     locals_ += [f"local {argument} = ARGV[{n}]" for n, argument in enumerate(arguments, 1)]
     if rest:
         locals_.append(f"local {rest} = {len(arguments)}")
@@ -86,7 +88,7 @@ def load(name: str) -> Script:
         name,
         tuple(keys),
         tuple(arguments),
-        frozenset(arguments),
+        itemgetter(*arguments) if len(arguments) > 1 else lambda given: [given[name] for name in arguments],
         rest,
         frozenset(header.get("ERRORS", [])),
         text,
@@ -121,17 +123,14 @@ def _read(name: str) -> tuple[str, dict[str, list[str]]]:
 
 
 class Scripts:
-    """Runs scripts on a Redis."""
+    """Runs scripts on a Redis. `now` is the clock of a test, in microseconds; else Redis says the time."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, now: Callable[[], int] | None = None) -> None:
         self._redis = redis
         self._keys = keys
-        self._names = lru_cache(maxsize=4096)(self._names_of)
+        self._now = now
         # type → when it was last put among the types.
         self._added: dict[str, float] = {}
-
-    def _names_of(self, type_: str, name: str) -> tuple[str, ...]:
-        return tuple(self._keys.of(type_, key) for key in load(name).keys)
 
     async def run(
         self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
@@ -143,15 +142,17 @@ class Scripts:
         ADD_TYPE_SECONDS, so that a type that went missing is soon there again and a create costs little.
 
         Raises ScriptError for an answer from its ERRORS, TypeError for arguments that are not those
-        of its header (`now` may be given to any script), redis.RedisError for all else.
+        of its header (`now` is optional), redis.RedisError for all else.
         """
         script = load(name)
-        if "now" not in script.arguments:
-            arguments.pop("now", None)
-        if arguments.keys() != script.named or (rest and not script.rest):
+        if "now" in script.arguments and "now" not in arguments:
+            arguments["now"] = self._now() if self._now else ""
+        try:
+            words = (1, self._keys.of(type_, ""), *script.in_order(arguments), *rest)
+        except KeyError:
+            words = ()
+        if len(words) != len(arguments) + len(rest) + 2 or (rest and not script.rest):
             raise TypeError(f"{name}.lua takes {script.arguments}, not {sorted(arguments)}")
-        keys = self._names(type_, name)
-        words = (len(keys), *keys, *[arguments[argument] for argument in script.arguments], *rest)
         reply: list[Any]
         try:
             if new_type and not self._lately_added(type_):

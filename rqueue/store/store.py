@@ -8,7 +8,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -53,8 +53,7 @@ class Store:
     def __init__(self, redis: Redis, namespace: str, now: Callable[[], int] | None = None) -> None:
         self._redis = redis
         self._keys = Keys(namespace)
-        self._scripts = Scripts(redis, self._keys)
-        self._now = now
+        self._run = Scripts(redis, self._keys, now).run
         self._name = secrets.token_hex(8)
         self._calls = itertools.count()
 
@@ -70,10 +69,10 @@ class Store:
         """
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
-            pools, *found = await self._run(
+            pools, at, *found = await self._run(
                 "create", type_, *rest, new_type=True, nonce=self._nonce(), default_pool=DEFAULTS.default_pool
             )
-        return [created(type_, d, *reply) for d, reply in zip(drafts, found, strict=True)], pools
+        return created(type_, drafts, int(at), found), pools
 
     async def move(
         self,
@@ -384,12 +383,6 @@ class Store:
         """What is in the inbox, newest first."""
         with answers(""):
             return list(map(str, await self._redis.call("LRANGE", self._keys.inbox, 0, -1)))
-
-    def _run(
-        self, name: str, type_: str, *rest: str | int, new_type: bool = False, **arguments: str | int
-    ) -> Coroutine[Any, Any, list[Any]]:
-        now = self._now() if self._now else ""
-        return self._scripts.run(name, type_, *rest, new_type=new_type, now=now, **arguments)
 
     def _nonce(self) -> str:
         """A name for one call that no other has. Counted: a random one is a system call, 6 µs of a create."""

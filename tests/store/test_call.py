@@ -103,10 +103,9 @@ async def test_a_repeated_call_is_answered_again_and_counts_once(store):
         "claim": turn.claim,
         "claim_ms": CLAIM_MS,
         "nonce": "once",
-        "now": store._now(),
     }
-    first = await store._scripts.run("call", "vm", **arguments)
-    assert await store._scripts.run("call", "vm", **arguments) == first
+    first = await store._run("call", "vm", **arguments)
+    assert await store._run("call", "vm", **arguments) == first
     assert (await store.get("vm", "a")).attempts == 1
 
 

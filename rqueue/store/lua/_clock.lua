@@ -2,10 +2,11 @@
 --
 -- KEYS
 --
--- `..` and tostring keep 14 digits; priorities and microseconds have 16.
+-- `..` and tostring keep 14 digits; priorities and microseconds have 16. `%d` takes half as long as
+-- `%.0f`, which is for what a hand edit made endless.
 
 local function text(number)
-  return string.format("%.0f", number)
+  return string.format(number > -1e18 and number < 1e18 and "%d" or "%.0f", number)
 end
 
 local function moment(now)
