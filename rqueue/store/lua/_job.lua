@@ -12,6 +12,9 @@ local FIELDS = {
   "Callback", "Deadline", "UpdatedAt",
 }
 
+-- Those of them that say where a job stands.
+local STANDING = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool" }
+
 local function natural_rank(id)
   return tonumber(id) * RANK_STEP
 end
@@ -32,12 +35,13 @@ local function whole(id, job)
   return job
 end
 
--- The fields of a job that scripts use, or nil.
-local function load(id)
-  local values = redis.pcall("HMGET", job_ .. id, unpack(FIELDS))
+-- The fields of a job that scripts use, or only those asked for; or nil.
+local function load(id, fields)
+  fields = fields or FIELDS
+  local values = redis.pcall("HMGET", job_ .. id, unpack(fields))
   if values.err then return nil end
   local job = {}
-  for i, name in ipairs(FIELDS) do
+  for i, name in ipairs(fields) do
     job[name] = values[i] or nil
   end
   return whole(id, job)
@@ -94,7 +98,7 @@ end
 
 local function store_rank(job)
   if job.rank == natural_rank(job.ID) then
-    redis.call("HDEL", job_ .. job.id, "Rank")
+    if job.Rank then redis.call("HDEL", job_ .. job.id, "Rank") end
   else
     redis.call("HSET", job_ .. job.id, "Rank", hex(job.rank))
   end
@@ -108,6 +112,13 @@ local function stand(job)
   redis.call("ZADD", owner_ .. job.OwnerID, score, job.member)
   redis.call("ZADD", pool_ .. job.Pool, score, job.member)
   return came(job)
+end
+
+-- Take a job out of the sets that it waits in, to put it in again elsewhere.
+local function leave(job)
+  redis.call("ZREM", queue, job.member)
+  redis.call("ZREM", owner_ .. job.OwnerID, job.member)
+  redis.call("ZREM", pool_ .. job.Pool, job.member)
 end
 
 local function leave_line(job)

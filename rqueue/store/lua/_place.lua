@@ -24,15 +24,11 @@ local function at(index)
   return { index = index, priority = tonumber(found[2]), member = found[1], rank = rank_of(found[1]) }
 end
 
-local function last_entry()
-  return at(redis.call("ZCARD", queue) - 1)
-end
-
 -- Give a waiting job another rank, everywhere it stands.
 local function relabel(entry, rank)
   touched = touched + 1
   local member, score = hex(rank) .. string.sub(entry.member, RANK_DIGITS + 1), text(entry.priority)
-  local job = load(id_of(entry.member))
+  local job = load(id_of(entry.member), STANDING)
   for _, set in ipairs(job and { queue, owner_ .. job.OwnerID, pool_ .. job.Pool } or { queue }) do
     redis.call("ZREM", set, entry.member)
     redis.call("ZADD", set, score, member)
@@ -104,6 +100,13 @@ local function place_at(job, priority)
   return priority, natural_rank(job.ID)
 end
 
+-- The integer average without a sum, which could be beyond 2^53.
+local function average_of(left, right)
+  local average = math.floor(left.priority / 2) + math.floor(right.priority / 2)
+  if left.priority % 2 + right.priority % 2 == 2 then average = average + 1 end
+  return average
+end
+
 -- Between two entries, of which either may be missing: a priority and a rank. `least` is the smallest
 -- priority that a last place may have.
 local function place_between(job, left, right, least)
@@ -115,9 +118,7 @@ local function place_between(job, left, right, least)
     if right.priority > -MAX_PRIORITY then return right.priority - 1, natural_rank(job.ID) end
     return right.priority, rank_before(right)
   end
-  -- The integer average without a sum, which could be beyond 2^53.
-  local average = math.floor(left.priority / 2) + math.floor(right.priority / 2)
-  if left.priority % 2 + right.priority % 2 == 2 then average = average + 1 end
+  local average = average_of(left, right)
   if average > left.priority then return place_at(job, average) end
   return average, rank_after(job, left)
 end
