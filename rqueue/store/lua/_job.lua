@@ -114,13 +114,6 @@ local function stand(job)
   return came(job)
 end
 
--- Take a job out of the sets that it waits in, to put it in again elsewhere.
-local function leave(job)
-  redis.call("ZREM", queue, job.member)
-  redis.call("ZREM", owner_ .. job.OwnerID, job.member)
-  redis.call("ZREM", pool_ .. job.Pool, job.member)
-end
-
 local function leave_line(job)
   redis.call("ZREM", queue, job.member)
   redis.call("ZREM", pool_ .. job.Pool, job.member)

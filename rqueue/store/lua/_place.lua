@@ -100,13 +100,6 @@ local function place_at(job, priority)
   return priority, natural_rank(job.ID)
 end
 
--- The integer average without a sum, which could be beyond 2^53.
-local function average_of(left, right)
-  local average = math.floor(left.priority / 2) + math.floor(right.priority / 2)
-  if left.priority % 2 + right.priority % 2 == 2 then average = average + 1 end
-  return average
-end
-
 -- Between two entries, of which either may be missing: a priority and a rank. `least` is the smallest
 -- priority that a last place may have.
 local function place_between(job, left, right, least)
@@ -118,7 +111,12 @@ local function place_between(job, left, right, least)
     if right.priority > -MAX_PRIORITY then return right.priority - 1, natural_rank(job.ID) end
     return right.priority, rank_before(right)
   end
-  local average = average_of(left, right)
-  if average > left.priority then return place_at(job, average) end
+  -- The integer average without a sum, which could be beyond 2^53.
+  local average = math.floor(left.priority / 2) + math.floor(right.priority / 2)
+  if left.priority % 2 + right.priority % 2 == 2 then average = average + 1 end
+  if average > left.priority then
+    if right.index == left.index + 1 then return average, natural_rank(job.ID) end
+    return place_at(job, average)
+  end
   return average, rank_after(job, left)
 end

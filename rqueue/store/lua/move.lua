@@ -36,21 +36,9 @@ if (where == "front" and index == 0)
   return { "ok", "", wanted(job, want), touched }
 end
 
-local from, was, now_us = text(job.priority), job.member, moment(now)
-local woke = went(job)
-
--- Put the job where job.priority and job.rank say.
-local function settle()
-  woke = math.max(stand(job), woke)
-  redis.call("HSET", job_ .. request_id, "Priority", text(job.priority), "UpdatedAt", text(now_us))
-  store_rank(job)
-  event("moved", request_id, from, text(job.priority))
-  return { "ok", woke == 1 and job.Pool or "", wanted(job, want), touched }
-end
-
--- Between two that stand side by side there mostly is a whole number: one that nobody has, so the job need
--- not leave the line to find its place. It is itself neither of the two, since it stands elsewhere.
-local left, right, priority, rank, low, size = nil, nil, nil, nil, nil, nil
+-- The job is neither of the two that it goes between, since it stands elsewhere: so its place can be found
+-- while it is in line. Only where ranks have to be spread the line is seen without it.
+local left, right = nil, nil
 if where == "front" then
   right = at(0)
 elseif where == "back" then
@@ -60,31 +48,32 @@ elseif where == "before" then
 elseif where ~= "priority" then
   left, right = one, other or at(one.index + 1)
 end
-if left and right then
-  local average = average_of(left, right)
-  priority = right.index == left.index + 1 and average > left.priority and average
-elseif left or right then
-  priority = left and left.priority + 1 or right.priority - 1
+local function place()
+  if where == "priority" then return place_at(job, tonumber(first)) end
+  return place_between(job, left, right, -MAX_PRIORITY)
 end
-if priority and math.abs(priority) <= MAX_PRIORITY then
-  job.priority, job.rank = priority, natural_rank(job.ID)
-  if hex(job.rank) .. ":" .. request_id ~= was then leave(job) end
-  return settle()
+local from, now_us, woke = text(job.priority), moment(now), went(job)
+bound = -1
+local priority, rank, low, size = place()
+if not rank or hex(rank) .. ":" .. request_id ~= job.member then
+  redis.call("ZREM", queue, job.member)
+  redis.call("ZREM", owner_ .. job.OwnerID, job.member)
+  redis.call("ZREM", pool_ .. job.Pool, job.member)
 end
-
--- From here on the line is seen without the job.
-bound = 256
-leave(job)
-left = left and at(redis.call("ZRANK", queue, left.member))
-right = right and at(redis.call("ZRANK", queue, right.member))
-if where == "priority" then
-  priority, rank, low, size = place_at(job, tonumber(first))
-else
-  priority, rank, low, size = place_between(job, left, right, -MAX_PRIORITY)
+if not rank then
+  bound = 256
+  left = left and at(redis.call("ZRANK", queue, left.member))
+  right = right and at(redis.call("ZRANK", queue, right.member))
+  priority, rank, low, size = place()
 end
 if not rank then
   stand(job)
   return { "crowded", text(priority), text(low), text(size) }
 end
 job.priority, job.rank = priority, rank
-return settle()
+woke = math.max(stand(job), woke)
+local to = text(priority)
+redis.call("HSET", job_ .. request_id, "Priority", to, "UpdatedAt", text(now_us))
+store_rank(job)
+event("moved", request_id, from, to)
+return { "ok", woke == 1 and job.Pool or "", wanted(job, want), touched }
