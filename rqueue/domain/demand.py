@@ -5,8 +5,10 @@ neither Redis nor which hosts there are.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -18,6 +20,7 @@ MAX_INSTANCES = 1000
 MAX_RUNS = 16
 MAX_RESOURCES = 32
 MAX_NAME_BYTES = 256
+SHORT_DEMAND = 1024
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ without exponents.
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
@@ -112,6 +115,33 @@ def demand(data: Mapping[str, Any], field: str = "data") -> str:
             field,
         )
     return orjson.dumps(runs, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def exceeds(demand: str, bounds: str) -> bool:
+    """Whether a demand is more than the largest host or the whole pool has: Pool.bounds, as JSON.
+
+    Some that never fit pass this, and are found out when it is their turn. What a hand edit made unreadable
+    exceeds.
+    """
+    # Many jobs ask for the same.
+    judge = _exceeds if len(demand) <= SHORT_DEMAND else _exceeds.__wrapped__
+    return judge(demand, bounds)
+
+
+@lru_cache(maxsize=1024)
+def _exceeds(demand: str, bounds: str) -> bool:
+    asked: Counter[str] = Counter()
+    try:
+        limits = orjson.loads(bounds)
+        for count, shape in orjson.loads(demand):
+            for resource, amount in shape.items():
+                asked[resource] += count * amount
+                most, all_ = limits.get(resource, (0, 0))
+                if amount > most or asked[resource] > all_:
+                    return True
+    except (ValueError, TypeError, AttributeError):
+        return True
+    return False
 
 
 def _kind(value: object) -> str:

@@ -13,6 +13,7 @@ import orjson
 import redis.exceptions
 
 from rqueue import errors
+from rqueue.domain.demand import exceeds
 from rqueue.domain.job import MAX_MOMENT, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
 from rqueue.store.scripts import ScriptError
@@ -59,6 +60,7 @@ class Queue:
 
 
 STATUSES = {status.value: status for status in Status}
+REASONS = {reason.value: reason for reason in Reason}
 
 # Answers of a server that is there and does not serve us now; any other refusal is for what a key holds.
 _AWAY = re.compile(
@@ -74,8 +76,12 @@ def job_of(
     position: int | None = None,
     ahead: int | None = None,
     reason: str | None = None,
+    bounds: str = "",
 ) -> Job:
-    """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job."""
+    """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job.
+
+    With a pool's bounds, it waits because it never fits where it exceeds them.
+    """
     fields = mapping(flat)
     found = fields.get
     try:
@@ -101,7 +107,11 @@ def job_of(
             _moment(found("AdmittedAt")),
             position,
             ahead,
-            None if reason is None else Reason(reason),
+            None
+            if reason is None
+            else Reason.NEVER_FITS
+            if bounds and exceeds(found("Demand", ""), bounds)
+            else REASONS[reason],
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(

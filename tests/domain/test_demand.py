@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rqueue.domain.demand import MAX_AMOUNT, MAX_RUNS, amount, amounts, demand, quantity
+from rqueue.domain.demand import MAX_AMOUNT, MAX_RUNS, amount, amounts, demand, exceeds, quantity
 from rqueue.errors import InvalidDemand
 
 
@@ -174,3 +174,29 @@ def test_what_is_no_demand_is_refused_and_the_place_named(instances, field):
     with pytest.raises(InvalidDemand) as refused:
         demand({"instances": instances})
     assert refused.value.field == field
+
+
+BOUNDS = '{"gpu": [4, 8], "cpu": [1000, 1500]}'
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ('[[1,{"gpu":4}]]', False),
+        ('[[1,{"gpu":5}]]', True),
+        ('[[2,{"gpu":4}]]', False),
+        ('[[3,{"gpu":4}]]', True),
+        ('[[1,{"gpu":4}],[1,{"gpu":4,"cpu":1000}]]', False),
+        ('[[1,{"gpu":4}],[2,{"gpu":3}]]', True),
+        ('[[1,{"cpu":1000}],[1,{"cpu":600}]]', True),
+        ('[[1,{"disk":1}]]', True),
+        ('[[1,{"gpu":"many"}]]', True),
+        ("[1]", True),
+        ("", True),
+        (f'[[1,{{"gpu":1}}]]{" " * 2000}', False),
+    ],
+)
+def test_more_than_there_is_exceeds(asked, expected):
+    assert exceeds(asked, BOUNDS) is expected
+    assert exceeds(asked, "{}") is True
+    assert exceeds(asked, "no JSON") is True

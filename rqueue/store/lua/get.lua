@@ -3,7 +3,8 @@
 -- KEYS    queue settings heads pools job: pool:
 -- NEEDS   clock order job
 -- ARGV    request_id
--- REPLY   the job's fields, then for a waiting job: position, ahead, reason
+-- REPLY   the job's fields, then for a waiting job: position, ahead, reason, and its pool's bounds where
+--         the reason is another for a job that is beyond them
 -- ERRORS  job_not_found
 
 local map, fields = all_fields(request_id)
@@ -13,20 +14,6 @@ local position = job.Status == "queued" and redis.call("ZRANK", queue, job.membe
 if not position then return { "ok", fields } end
 local ahead = redis.call("ZRANK", pool_ .. job.Pool, job.member) or 0
 local bounds = redis.call("HGET", pools, job.Pool)
-
--- Whether a demand is more than the largest host or the whole pool has: some that never fit pass this,
--- and are found out when it is their turn.
-local function beyond()
-  local asked, limits = {}, cjson.decode(bounds)
-  for _, run in ipairs(cjson.decode(job.Demand)) do
-    for resource, amount in pairs(run[2]) do
-      asked[resource] = (asked[resource] or 0) + run[1] * amount
-      local limit = limits[resource]
-      if not limit or amount > limit[1] or asked[resource] > limit[2] then return true end
-    end
-  end
-  return false
-end
 
 local reason = ahead > 0 and "behind" or "waiting_for_capacity"
 local score, member = head_of(job.Pool)
@@ -39,7 +26,6 @@ elseif score and precedes(job.priority, job.member, score, member) then
 elseif job.priority == score and job.member == member then
   reason = "waiting_for_capacity"
 else
-  local readable, never = pcall(beyond)
-  if never or not readable then reason = "never_fits" end
+  return { "ok", fields, position, ahead, reason, bounds }
 end
 return { "ok", fields, position, ahead, reason }
