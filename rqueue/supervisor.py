@@ -58,6 +58,9 @@ class _Port:
 
     def __init__(self, sock: socket.socket) -> None:
         self._held = sock
+        # A double takes on the mode of its model, and all of one socket have one mode: a worker that has
+        # another's connection taken from it must not block.
+        sock.setblocking(False)
         if SPREADS:
             # It listens, and was refused if any other did. From now on, sockets of this user that ask to
             # share may join; those of another `rqueue serve` do not ask, and are refused even while no

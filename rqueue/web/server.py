@@ -1,6 +1,7 @@
 """Serving an application on a socket, with the one error shape even for what is not HTTP."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,11 @@ from rqueue.errors import Malformed, RqueueError
 from rqueue.web.answers import refusal
 
 BACKLOG = 1024
+# The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
+# last was served after 1.2 s.
+ACCEPTED_A_TURN = 64
+
+log = logging.getLogger("rqueue.web")
 
 
 class _Protocol(web.RequestHandler):
@@ -41,9 +47,34 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.
         return _Protocol(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
 
-    server = await loop.create_server(protocol, sock=sock, backlog=BACKLOG)
+    opening: set[asyncio.Task[Any]] = set()
+
+    def accept() -> None:
+        for _ in range(ACCEPTED_A_TURN):
+            try:
+                connection, _ = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be accepted for a second: %s", error)
+                loop.remove_reader(sock)
+                loop.call_later(1, listen)
+                return
+            connection.setblocking(False)
+            task = loop.create_task(loop.connect_accepted_socket(protocol, connection))
+            opening.add(task)
+            task.add_done_callback(opening.discard)
+
+    def listen() -> None:
+        if sock.fileno() >= 0:
+            loop.add_reader(sock, accept)
+
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+    listen()
     try:
         yield
     finally:
-        server.close()
+        loop.remove_reader(sock)
+        sock.close()
         await runner.cleanup()

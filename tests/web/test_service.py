@@ -1,12 +1,17 @@
 """The service itself: is it there, is it ready, what it says without Redis, and whatever it is sent."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 
 import pytest
+import uvloop
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rqueue.store.embedded import embedded
+from rqueue.web.server import listening
 from tests import invariants
 from tests.conftest import config_of, redis_at, serving
 from tests.web.wire import ask, job, refused, well_formed
@@ -71,7 +76,8 @@ async def test_a_redis_that_is_full_is_not_there(tmp_path, namespace):
             await redis.config_set("maxmemory", "1")
             refused(await ask(service, "POST", "/v1/vm/", job("b")), 503, "redis_unavailable")
             refused(await ask(service, "PUT", "/queues/vm/pools/p", POOL), 503, "redis_unavailable")
-            assert (await ask(service, "POST", "/v1/vm/a", {"priority": 1})).status == 200
+            refused(await ask(service, "POST", "/v1/vm/a", {"priority": 1}), 503, "redis_unavailable")
+            assert (await ask(service, "POST", "/v1/vm/a", {"data": {"project": "p"}})).status == 200
             await invariants.check(redis, namespace)
             assert [found["RequestID"] for found in (await ask(service, "GET", "/v1/vm/")).data] == ["a"]
             await redis.config_set("maxmemory", "0")
@@ -209,3 +215,39 @@ async def test_whatever_is_sent_the_answer_is_no_fault_and_has_the_one_shape(ser
     answer = await ask(service, method, path, body)
     well_formed(answer)
     assert answer.status in (200, 201, 400, 404, 409, 422, 429), answer.text
+
+
+def test_connections_that_come_at_once_are_not_accepted_one_a_turn():
+    """Else the last of many waits for as many turns of a busy loop: turns are counted, not time."""
+    turns, served, clients = 0, 0, 50
+
+    async def main() -> None:
+        nonlocal turns
+        everyone, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        async def handle(_: web.Request) -> web.Response:
+            nonlocal served
+            served += 1
+            if served == clients:
+                everyone.set()
+            return web.Response()
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            if not everyone.is_set():
+                loop.call_soon(turn)
+
+        app = web.Application()
+        app.router.add_get("/", handle)
+        with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+            async with listening(app, sock, grace=0.1):
+                for _ in range(clients):
+                    client = stack.enter_context(socket.create_connection(sock.getsockname()))
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                loop.call_soon(turn)
+                await everyone.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        loop.run(main())
+    assert turns < clients
