@@ -4,7 +4,7 @@ A header is code. KEYS names entries of keys.KEYS (a prefix `job:` becomes the l
 arguments of the call in their order (a last `name...` takes the rest; its local is the number of
 arguments before them), NEEDS the files whose functions it uses, ERRORS the codes it may answer. The
 locals and what is needed go on the first line, so that line numbers in errors are those of the file.
-What a script is sent is one key, with which all keys of its type begin: a key more is half a microsecond.
+What a script is sent is one key, with which all keys of its type begin.
 
 Scripts answer a list: "ok" and the reply, or an error's code and its details.
 """
