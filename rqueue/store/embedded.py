@@ -34,7 +34,7 @@ OPTIONS = {
     "hash-max-listpack-value": "1024",
     "hash-max-listpack-entries": "512",
     # While the file is rewritten all writes take twice as long; one of 256 MB is read in a few seconds.
-    "auto-aof-rewrite-min-size": "256mb",
+    "auto-aof-rewrite-min-size": "268435456",
     "loglevel": "notice",
 }
 # The wheel's Valkey uses the C library's malloc; with more freed pieces kept at hand for each size, Redis
