@@ -77,4 +77,7 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
     finally:
         loop.remove_reader(sock)
         sock.close()
+        if opening:
+            # Else one that is accepted and not yet known to the runner would be left open.
+            await asyncio.wait(opening)
         await runner.cleanup()

@@ -52,8 +52,9 @@ end
 
 -- Make room between two neighbouring indexes, of which one or both have this priority: a free rank. Or
 -- nil and the range to spread, where that would touch more than `bound` members: then it is for
--- spread.lua, step by step, so that no script takes long.
+-- spread.lua, step by step, so that no script takes long. Below 0 nothing may be touched: nil at once.
 local function spread(priority, left_index)
+  if bound < 0 then return nil end
   local left, right = at(left_index), at(left_index + 1)
   local anchor = left and left.priority == priority and left.rank or right.rank
   local size, low, step, members, first = 1, 0, 0, 0, 0

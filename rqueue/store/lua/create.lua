@@ -84,7 +84,7 @@ for i = 1, count do
     "ID", job.ID, "CreatedAt", created, "UpdatedAt", created, "OwnerID", owner_id,
     "Data", ARGV[at + 7] .. written .. ARGV[at + 8], "Callback", targets[i], "Priority", priority,
     "Status", "queued", "Pool", pool, "Demand", ARGV[at + 4], "Nonce", nonce)
-  if job.rank ~= natural_rank(number) then store_rank(job) end
+  store_rank(job)
   named[i * 2 - 1], named[i * 2] = targets[i], id
   job.member = hex(job.rank) .. ":" .. id
   if not first then
