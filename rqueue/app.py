@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
-from rqueue.callbacks import Callbacks, Guard
+from rqueue.callbacks import Callbacks
 from rqueue.config import Config
 from rqueue.errors import NotReady, Refused, RqueueError
+from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
 from rqueue.store.pipeline import connect

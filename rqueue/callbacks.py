@@ -7,7 +7,6 @@ writes nothing: the reaper does.
 
 import asyncio
 import base64
-import fnmatch
 import ipaddress
 import random
 import re
@@ -30,6 +29,7 @@ from yarl import URL
 
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
+from rqueue.guard import ForbiddenTarget, Guard, literal
 
 QUICK_TRIES = 3
 QUICK_PAUSE = 0.2
@@ -37,22 +37,12 @@ MAX_RETRY_AFTER = 3600
 ERROR_LENGTH = 200
 
 
-def _networks(written: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [ipaddress.ip_network(word) for word in written.split()]
-
-
-# "This network", reserved, site-local, and the metadata services of clouds that are not link-local.
-_NEVER = _networks("0.0.0.0/8 240.0.0.0/4 fec0::/10 100.100.100.200 192.0.0.192 fd00:ec2::254")
-# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one.
-_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96")
 # What needs no closer look but at its origin: nothing in it is encoded, a user, a query or another form
 # of a host's name.
 _PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(?:/[A-Za-z0-9._~/-]*)?")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,54 +56,6 @@ class Verdict:
     outcome: str
     error: str = ""
     retry_after: float | None = None
-
-
-class ForbiddenTarget(OSError):
-    """An address that must not be called. An OSError, so that a name's other addresses are tried.
-
-    It says nothing of the address: only where all of a name's addresses fail alike does the library
-    raise this one, and so only then is the target forbidden for good.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("the callback's address must not be called; see RQUEUE_CALLBACK_ALLOW")
-
-
-class Guard:
-    """Which targets may be called.
-
-    A deny rule refuses, else an allow rule admits, else link-local, loopback, multicast, unspecified
-    and reserved addresses and metadata services are refused; all else, private ones too, is admitted.
-    Rules are CIDRs, matched against the address that is connected to, and globs, matched against the host.
-    """
-
-    def __init__(self, allow: Sequence[str], deny: Sequence[str]) -> None:
-        self._allow_nets, self._allow_hosts = _rules(allow)
-        self._deny_nets, self._deny_hosts = _rules(deny)
-
-    def refuses_host(self, url: URL) -> bool:
-        """Whether a rule denies this URL's host by name."""
-        return _named(url, self._deny_hosts)
-
-    def trusts_host(self, url: URL) -> bool:
-        """Whether a rule admits this URL's host by name, whatever it resolves to but for denied addresses."""
-        return _named(url, self._allow_hosts)
-
-    def refuses(self, address: Address, trusted: bool = False) -> bool:
-        """Whether this address must not be connected to."""
-        forms = {address, _unwrapped(address)}
-        if any(form in net for net in self._deny_nets for form in forms):
-            return True
-        if trusted or any(form in net for net in self._allow_nets for form in forms):
-            return False
-        address = _unwrapped(address)
-        return (
-            address.is_link_local
-            or address.is_loopback
-            or address.is_multicast
-            or address.is_unspecified
-            or any(address in net for net in _NEVER)
-        )
 
 
 class Callbacks:
@@ -222,7 +164,7 @@ class Callbacks:
             raise InvalidCallback(f"host {url.host!r} is no host's name", "callback")
         if self._guard.refuses_host(url):
             raise InvalidCallback(f"host {host!r} is denied by RQUEUE_CALLBACK_DENY", "callback")
-        address = _literal(host.rstrip("."))
+        address = literal(host.rstrip("."))
         if address is not None and self._guard.refuses(address, self._guard.trusts_host(url)):
             raise InvalidCallback(
                 f"address {address} must not be called; see RQUEUE_CALLBACK_ALLOW", "callback"
@@ -313,50 +255,6 @@ def _seconds(retry_after: str | None) -> float | None:
     except (ValueError, OverflowError, TypeError):
         return None
     return min(max(left, 0.0), float(MAX_RETRY_AFTER))
-
-
-def _literal(host: str) -> Address | None:
-    """The address that a host is, in any form that a resolver would take for one (`127.1`, `0x7f000001`)."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        pass
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    except (OSError, UnicodeError):
-        return None
-
-
-def _named(url: URL, globs: Sequence[str]) -> bool:
-    """Whether a URL's host, as it is written or as it goes out (IDNA), matches one of the globs."""
-    hosts = {host.lower().rstrip(".") for host in (url.host, url.raw_host) if host}
-    return any(fnmatch.fnmatchcase(host, glob) for host in hosts for glob in globs)
-
-
-def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, Teredo, NAT64; else itself."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address.teredo:
-        return address.teredo[1]
-    if any(address in net for net in _IPV4_INSIDE) and int(address) > 1:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
-
-
-def _rules(words: Sequence[str]) -> tuple[list[ipaddress.IPv4Network | ipaddress.IPv6Network], list[str]]:
-    nets, globs = [], []
-    for word in words:
-        try:
-            nets.append(ipaddress.ip_network(word, strict=False))
-        except ValueError:
-            if "/" in word:
-                # As a glob it would match nothing, and the guard would be off.
-                raise Refused(
-                    f"{word!r} in RQUEUE_CALLBACK_ALLOW or RQUEUE_CALLBACK_DENY is no CIDR"
-                ) from None
-            globs.append(word.lower().rstrip("."))
-    return nets, globs
 
 
 def _now() -> datetime:

@@ -16,9 +16,10 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from rqueue.callbacks import Callbacks, Guard, full_jitter, judge
+from rqueue.callbacks import Callbacks, full_jitter, judge
 from rqueue.domain.job import Job, Status
 from rqueue.errors import InvalidCallback, Refused
+from rqueue.guard import Guard
 from tests.conftest import START, Receiver, receiving
 
 OLD, NEW = (f"whsec_{base64.b64encode(bytes([n]) * 24).decode()}" for n in (1, 2))

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rqueue.callbacks import Callbacks, Guard
+from rqueue.callbacks import Callbacks
 from rqueue.domain.job import MAX_PRIORITY
 from rqueue.errors import Invalid, RqueueError
+from rqueue.guard import Guard
 from rqueue.web import schemas
 
 NAMES = ["a", "", "é" * 128, "é" * 129, "x" * 256, "x" * 257, "a/b{c}", " ", 5, None, True, ["a"]]
