@@ -327,18 +327,44 @@ async def test_a_damaged_running_job_holds_up_nobody_else(store, redis, namespac
             await store.get("vm", name)
 
 
+async def passes(store) -> list[int]:
+    """How many each pass admits, until one says that there is no more."""
+    found, more = [], True
+    while more:
+        work = await store.admit("vm", "default", CLAIM_MS)
+        found.append(len(work.turns))
+        more = work.more
+    return found
+
+
 async def test_a_pass_looks_at_a_bounded_number_of_hosts(store, redis, namespace):
     """Then it says that there is more, and the next one goes on."""
-    await declare(store, **{f"n{n}": {"slots": 1} for n in range(600)})
+    await declare(store, **{f"n{n}": {"slots": n} for n in range(1, 600)})
     await create(store, *(f"j{n}" for n in range(20)))
-    passes = []
-    work = await store.admit("vm", "default", CLAIM_MS)
-    passes.append(len(work.turns))
-    while work.more:
-        work = await store.admit("vm", "default", CLAIM_MS)
-        passes.append(len(work.turns))
-    assert sum(passes) == 20
-    assert max(passes) < 12
+    for n in range(20):
+        await store.create("vm", [new(f"k{n}", instances=[{"slots": 500 - n}])])
+    found = await passes(store)
+    assert sum(found) == 40
+    assert max(found) < 30
+    await invariants.check(redis, namespace)
+
+
+async def test_a_pass_admits_a_bounded_number_of_jobs(store, redis, namespace):
+    await declare(store, 90)
+    await create(store, *(f"j{n}" for n in range(95)))
+    found = await passes(store)
+    assert sum(found) == 90
+    assert max(found) < 60
+    await invariants.check(redis, namespace)
+
+
+async def test_a_pool_that_is_large_for_one_pass_still_admits(store, redis, namespace):
+    """One job a pass at the least, however much there is to read."""
+    await declare(store, **{f"n{n}": {f"r{n % 10}": 1, "slots": 1} for n in range(8000)})
+    await create(store, "a", "b")
+    found = await passes(store)
+    assert sum(found) == 2
+    assert len(found) > 1
     await invariants.check(redis, namespace)
 
 

@@ -8,11 +8,13 @@
 -- ERRORS
 --
 -- Strict: the first job that an empty pool could hold and this one cannot ends the pass. `most`
--- bounds the jobs examined, MAX_LOOKS the hosts looked at for all but the last of them; `nonce` makes
+-- bounds the jobs examined, MAX_WORK what is done for all but the last of them; `nonce` makes
 -- the admission's name, which is unique and holds nothing that a client chose. The claim, a moment in
 -- ms, is until when the caller alone may call.
 
-local MAX_LOOKS = 5000
+local MAX_WORK = 3000
+-- What it takes to admit one, in the unit of `work`.
+local ADMITTING = 60
 
 if redis.call("HGET", settings, "paused") == "1" then return { "ok", 0 } end
 local line = pool_ .. pool
@@ -23,23 +25,29 @@ redis.call("HDEL", heads, pool)
 local now_us = moment(now)
 local deadline = milliseconds(now_us) + setting("call_deadline", call_deadline) * 1000
 local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
-local hosts, total = hosts_of(pool)
-local judged = {}
+local hosts = hosts_of(pool)
+local judged, ready, ready_for = {}, nil, nil
 local reply = { "ok", 0 }
 
--- "fits" with a placement, "blocked", or "never". Equal demands are judged once a pass, since what a
--- pass admits only makes less room.
+-- "fits" with a placement, which is on the hosts then, "blocked", or "never". Equal demands that do not
+-- fit are judged once a pass, since what a pass admits only makes less room; those that do and follow each
+-- other share what was found out about the hosts.
 local function judge(demand)
   if judged[demand] then return judged[demand] end
-  local readable, runs = pcall(cjson.decode, demand)
-  local ran, placement, after = pcall(fit, readable and runs, hosts, total, false)
-  if ran and placement then return "fits", placement, after end
-  local _, possible = pcall(fit, runs, hosts, total, true)
-  judged[demand] = ran and possible and "blocked" or "never"
+  local readable, runs = pcall(runs_of, demand, hosts)
+  if not (readable and runs) then
+    judged[demand] = "never"
+    return "never"
+  end
+  local placement
+  placement, ready = fit(runs, hosts, ready_for == demand and ready or nil)
+  ready_for = demand
+  if placement then return "fits", placement end
+  judged[demand] = possible(runs, hosts) and "blocked" or "never"
   return judged[demand]
 end
 
-local function admit(job, placement, after)
+local function admit(job, placement)
   local admission = nonce .. "-" .. job.ID
   job.Placement = cjson.encode(placement)
   charge(job, 1)
@@ -48,15 +56,13 @@ local function admit(job, placement, after)
   redis.call("HSET", job_ .. job.id,
     "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 0,
     "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
-  for name, used in pairs(after) do
-    hosts[name].used = used
-  end
   redis.call("ZADD", due, claim, job.id)
   event("admitted", job.id, "queued", "calling")
+  work = work + ADMITTING + #placement
   reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
 end
 
-if not next(total) then
+if #hosts.names == 0 then
   -- A pool without hosts: nobody needs to be looked at, and nobody who comes is a reason to look.
   redis.call("SREM", wake, pool)
   redis.call("HSET", heads, pool, place_text(-MAX_PRIORITY - 1, ""))
@@ -71,7 +77,7 @@ while true do
   end
   local member, score = entry[1], tonumber(entry[2])
   stands = place_text(score, member)
-  if examined == tonumber(most) or looks > MAX_LOOKS then
+  if examined == tonumber(most) or (examined > 0 and work > MAX_WORK) then
     reply[2] = 1
     break
   end
@@ -81,9 +87,9 @@ while true do
     -- Left behind by a hand edit: no waiting job stands here.
     redis.call("ZREM", line, member)
   else
-    local verdict, placement, after = judge(job.Demand or "")
+    local verdict, placement = judge(job.Demand or "")
     if verdict == "fits" then
-      admit(job, placement, after)
+      admit(job, placement)
     elseif verdict == "never" then
       index = index + 1
     else
