@@ -34,6 +34,10 @@ TYPES_AT_ONCE = 32
 CALLS_PER_TARGET = 32
 # A claim outlasts the delivery that it covers, so that no other replica calls meanwhile.
 CLAIM_MARGIN = 5.0
+# Who was admitted so long ago is not called on the strength of that any more: the claim is renewed first.
+FRESH_SECONDS = 2.5
+# So many that stand in line for a call are remembered in whole; of the others, only who they are.
+KEPT_JOBS = 1000
 # An answer that Redis did not take is offered again for so long as the claim holds.
 SETTLE_PAUSE = 0.2
 
@@ -61,7 +65,8 @@ class Reaper:
         self._bell = asyncio.Event()
         self._passing = asyncio.Lock()
         self._last_tick = 0.0
-        self._waiting: dict[tuple[str, str], Turn] = {}
+        # With each the moment before which it was claimed.
+        self._waiting: dict[tuple[str, str], tuple[Turn, float]] = {}
         self._lines: dict[str, deque[tuple[str, str]]] = {}
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +136,7 @@ class Reaper:
         async with self._passing:
             # What a pass has begun is in line now, and no other begins.
             waiting, self._waiting = self._waiting, {}
-        for turn in waiting.values():
+        for turn, _ in waiting.values():
             try:
                 await self._store.retry(turn, delay_ms=0)
             except LostClaim:
@@ -146,12 +151,13 @@ class Reaper:
         more = True
         # Whoever stops takes nothing on: what it gives up is for the others.
         while more and not self._stopping:
+            asked = time.monotonic()
             try:
                 work = await self._store.due(type_, self._claim_ms)
             except StoreDamaged as error:
                 log.error("%s: %s", error.code, error.message)
                 return
-            self._take(work.turns)
+            self._take(work.turns, asked)
             for pool in work.pools:
                 self.wake(type_, pool)
             more = work.more
@@ -170,6 +176,7 @@ class Reaper:
                 await self._admit(type_, pool)
 
     async def _admit(self, type_: str, pool: str) -> None:
+        asked = time.monotonic()
         try:
             work = await self._store.admit(type_, pool, self._claim_ms)
         except StoreDamaged as error:
@@ -179,7 +186,7 @@ class Reaper:
         except Unavailable:
             self.wake(type_, pool)
             raise
-        self._take(work.turns)
+        self._take(work.turns, asked)
         for turn in work.turns:
             log.info("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
         if work.more:
@@ -187,15 +194,17 @@ class Reaper:
 
     # --- call them ---------------------------------------------------------------------------------
 
-    def _take(self, turns: tuple[Turn, ...]) -> None:
+    def _take(self, turns: tuple[Turn, ...], asked: float) -> None:
         """Take on deliveries: at most so many to one host and port at once, the others stand in its line."""
         for turn in turns:
             key = (turn.type, turn.request_id)
-            if key in self._waiting:
-                # Still in line from an earlier claim: only the claim is new.
-                self._waiting[key] = turn
+            in_line = key in self._waiting
+            if turn.job and len(self._waiting) >= KEPT_JOBS:
+                turn = replace(turn, job=None)
+            self._waiting[key] = turn, asked
+            if in_line:
+                # From an earlier claim: only the claim is new.
                 continue
-            self._waiting[key] = turn
             target = self._target(turn)
             self._lines.setdefault(target, deque()).append(key)
             self._call_next(target)
@@ -210,11 +219,11 @@ class Reaper:
     def _call_next(self, target: str) -> None:
         line = self._lines.get(target)
         while line and self._calling[target] < CALLS_PER_TARGET and not self._stopping:
-            turn = self._waiting.pop(line.popleft(), None)
-            if turn is None:
+            claimed = self._waiting.pop(line.popleft(), None)
+            if claimed is None:
                 continue
             self._calling[target] += 1
-            task = asyncio.create_task(self._call(turn))
+            task = asyncio.create_task(self._call(*claimed))
             self._tasks.add(task)
             task.add_done_callback(lambda task: self._called(target, task))
         if not line:
@@ -229,17 +238,19 @@ class Reaper:
             log.error("a delivery met a fault of the service's own", exc_info=error)
         self._call_next(target)
 
-    async def _call(self, turn: Turn) -> None:
-        """One round of one delivery: write, call, write."""
+    async def _call(self, turn: Turn, asked: float) -> None:
+        """One round of one delivery: write, unless the admission did, call, write."""
         context = {"type": turn.type, "request_id": turn.request_id}
-        try:
-            job, claim = await self._store.call(turn, self._claim_ms)
-        except LostClaim:
-            return
-        except RqueueError as error:
-            log.warning("not called: %s", error.message, extra=context)
-            return
-        turn = replace(turn, claim=claim)
+        job = turn.job
+        if job is None or time.monotonic() - asked > FRESH_SECONDS:
+            try:
+                job, claim = await self._store.call(turn, self._claim_ms)
+            except LostClaim:
+                return
+            except RqueueError as error:
+                log.warning("not called: %s", error.message, extra=context)
+                return
+            turn = replace(turn, claim=claim)
         verdict = await self._callbacks.deliver(job)
         log.info("called: %s", verdict.error or verdict.outcome, extra=context)
         until = time.monotonic() + CLAIM_MARGIN

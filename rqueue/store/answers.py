@@ -21,13 +21,19 @@ from rqueue.store.scripts import ScriptError
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An admitted job that is to be called, and the claim under which the holder alone may call it."""
+    """An admitted job that is to be called, and the claim under which the holder alone may call it.
+
+    `first` where it was admitted just now: this attempt is written down already, and `job` is there, so
+    that nothing more is asked of Redis before the call.
+    """
 
     type: str
     request_id: str
     callback: str
     admission: str
     claim: int
+    first: bool = False
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +167,15 @@ def mapping(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def turns_of(type_: str, found: Sequence[Sequence[str]]) -> tuple[Turn, ...]:
-    """The jobs to call that a script answered."""
-    return tuple(
-        Turn(type_, request_id, callback, admission, int(claim))
-        for request_id, callback, admission, claim in found
-    )
+def turns_of(type_: str, found: Sequence[Sequence[Any]]) -> tuple[Turn, ...]:
+    """The jobs to call that a script answered. One that a hand edit damaged is without its job."""
+    turns = []
+    for request_id, callback, admission, claim, *flat in found:
+        job = None
+        with suppress(errors.StoreDamaged):
+            job = job_of(type_, request_id, *flat) if flat else None
+        turns.append(Turn(type_, request_id, callback, admission, int(claim), bool(flat), job))
+    return tuple(turns)
 
 
 def settings_of(written: Mapping[str, str]) -> Settings:

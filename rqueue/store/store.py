@@ -247,7 +247,10 @@ class Store:
         return Work(bool(more), tuple(pools), turns_of(type_, found))
 
     async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:
-        """Write down that a delivery goes out. Returns the job and the new claim. Raises LostClaim."""
+        """Write down that a delivery goes out, or that the first one goes out late.
+
+        Returns the job and the new claim. Raises LostClaim.
+        """
         with answers(turn.type, turn.request_id):
             claim, flat = await self._run(
                 "call",
@@ -257,6 +260,7 @@ class Store:
                 claim=turn.claim,
                 claim_ms=claim_ms,
                 nonce=self._nonce(),
+                counts=int(not turn.first),
             )
         return job_of(turn.type, turn.request_id, flat), int(claim)
 

@@ -24,7 +24,7 @@ async def test_an_admitted_job_is_charged_and_called(store, redis, namespace, cl
     assert (turn.type, turn.request_id, turn.callback) == ("vm", "a", new("a").callback)
     assert (turn.claim, work.more) == (clock.now // 1000 + CLAIM_MS, False)
     job = await store.get("vm", "a")
-    assert (job.status, job.placement, job.attempts) == ("calling", ("host", "host"), 0)
+    assert (job.status, job.placement, job.attempts) == ("calling", ("host", "host"), 1)
     assert (job.admission, job.admitted_at) == (turn.admission, clock.now)
     assert (await store.pool("vm", "default")).used == {"host": {"cpu": 2500, "memory": 1 << 30}}
     assert await admit(store) == []

@@ -1,5 +1,7 @@
 """Store.call: a delivery is written down before it goes out, by the holder of the claim alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from rqueue.domain.job import ACCEPTED, DELETE, REQUEUE
@@ -33,6 +35,16 @@ async def test_a_call_counts_and_renews_the_claim(store, redis, namespace, clock
     job, _ = await store.call(again, CLAIM_MS)
     assert (job.attempts, job.admission) == (2, turn.admission)
     await invariants.check(redis, namespace)
+
+
+async def test_the_first_call_is_counted_by_the_admission(store):
+    """So it may go out at once; where it goes out late, it is not counted again."""
+    turn = await turn_of(store)
+    admitted = turn.job
+    assert (admitted.status, admitted.attempts, admitted.placement) == ("calling", 1, ("host",))
+    assert admitted == await store.get("vm", "a")
+    job, _ = await store.call(replace(turn, job=None), CLAIM_MS)
+    assert job.attempts == 1
 
 
 async def test_a_claim_never_outlasts_the_deadline(store, clock):
@@ -103,15 +115,16 @@ async def test_a_repeated_call_is_answered_again_and_counts_once(store):
         "claim": turn.claim,
         "claim_ms": CLAIM_MS,
         "nonce": "once",
+        "counts": 1,
     }
     first = await store._run("call", "vm", **arguments)
     assert await store._run("call", "vm", **arguments) == first
-    assert (await store.get("vm", "a")).attempts == 1
+    assert (await store.get("vm", "a")).attempts == 2
 
 
 async def test_nobody_is_called_after_the_deadline(store, clock):
     turn = await turn_of(store)
     clock.forward(600)
     with pytest.raises(LostClaim):
-        await store.call(turn, CLAIM_MS)
-    assert (await store.get("vm", "a")).attempts == 0
+        await store.call(replace(turn, first=False), CLAIM_MS)
+    assert (await store.get("vm", "a")).attempts == 1

@@ -4,13 +4,14 @@
 -- NEEDS   clock order job pack
 -- ARGV    pool nonce call_deadline claim_ms most now
 -- REPLY   1 where there is more to do, else 0, then for each admitted job:
---         {request_id, callback, admission, claim}
+--         {request_id, callback, admission, claim, its fields}
 -- ERRORS
 --
 -- Strict: the first job that an empty pool could hold and this one cannot ends the pass. `most`
 -- bounds the jobs examined, MAX_WORK what is done for all but the last of them; `nonce` makes
 -- the admission's name, which is unique and holds nothing that a client chose. The claim, a moment in
--- ms, is until when the caller alone may call.
+-- ms, is until when the caller alone may call; the first attempt counts from here, so that it can go out
+-- without another script.
 
 local MAX_WORK = 3000
 -- What it takes to admit one, in the unit of `work`.
@@ -54,12 +55,12 @@ local function admit(job, placement)
   leave_line(job)
   redis.call("ZADD", running, text(job.priority), job.member)
   redis.call("HSET", job_ .. job.id,
-    "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 0,
+    "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,
     "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
   redis.call("ZADD", due, claim, job.id)
   event("admitted", job.id, "queued", "calling")
   work = work + ADMITTING + #placement
-  reply[#reply + 1] = { job.id, job.Callback or "", admission, claim }
+  reply[#reply + 1] = { job.id, job.Callback or "", admission, claim, redis.call("HGETALL", job_ .. job.id) }
 end
 
 if #hosts.names == 0 then

@@ -2,11 +2,12 @@
 --
 -- KEYS    due job:
 -- NEEDS   clock order job claim
--- ARGV    request_id admission claim claim_ms nonce now
+-- ARGV    request_id admission claim claim_ms nonce counts now
 -- REPLY   the new claim in ms, the job's fields
 -- ERRORS  lost_claim
 --
--- A job whose deadline has passed is not called any more: it is about to fail.
+-- A job whose deadline has passed is not called any more: it is about to fail. With `counts` 0 the attempt
+-- has been counted before: it is the first one, and went out late.
 
 local job = load(request_id)
 local now_us = moment(now)
@@ -18,6 +19,6 @@ if not holds(job, admission, claim) or milliseconds(now_us) >= (tonumber(job.Dea
 end
 local renewed = until_deadline(job, now_us, claim_ms)
 redis.call("ZADD", due, renewed, request_id)
-redis.call("HINCRBY", job_ .. request_id, "Attempts", 1)
+redis.call("HINCRBY", job_ .. request_id, "Attempts", tonumber(counts))
 redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us))
 return { "ok", renewed, redis.call("HGETALL", job_ .. request_id) }
