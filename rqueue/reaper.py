@@ -37,7 +37,7 @@ CLAIM_MARGIN = 5.0
 # Who was admitted so long ago is not called on the strength of that any more: the claim is renewed first.
 FRESH_SECONDS = 2.5
 # So many that stand in line for a call are remembered in whole; of the others, only who they are.
-KEPT_JOBS = 1000
+KEPT_JOBS = 10_000
 # An answer that Redis did not take is offered again for so long as the claim holds.
 SETTLE_PAUSE = 0.2
 
@@ -188,7 +188,7 @@ class Reaper:
             raise
         self._take(work.turns, asked)
         for turn in work.turns:
-            log.info("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
+            log.debug("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
         if work.more:
             self.wake(type_, pool)
 
@@ -199,9 +199,8 @@ class Reaper:
         for turn in turns:
             key = (turn.type, turn.request_id)
             in_line = key in self._waiting
-            if turn.job and len(self._waiting) >= KEPT_JOBS:
-                turn = replace(turn, job=None)
-            self._waiting[key] = turn, asked
+            crowded = turn.job and len(self._waiting) >= KEPT_JOBS
+            self._waiting[key] = replace(turn, job=None) if crowded else turn, asked
             if in_line:
                 # From an earlier claim: only the claim is new.
                 continue
@@ -211,10 +210,9 @@ class Reaper:
 
     def _target(self, turn: Turn) -> str:
         try:
-            url = self._callbacks.target(turn.callback)
+            return self._callbacks.line(turn.callback)
         except InvalidCallback:
             return ""
-        return f"{url.host}:{url.port}"
 
     def _call_next(self, target: str) -> None:
         line = self._lines.get(target)
@@ -252,7 +250,11 @@ class Reaper:
                 return
             turn = replace(turn, claim=claim)
         verdict = await self._callbacks.deliver(job)
-        log.info("called: %s", verdict.error or verdict.outcome, extra=context)
+        if verdict.outcome == "accepted":
+            # One line for each would be a tenth of a delivery; the events have them.
+            log.debug("called: accepted", extra=context)
+        else:
+            log.info("called: %s", verdict.error, extra=context)
         until = time.monotonic() + CLAIM_MARGIN
         while True:
             try:

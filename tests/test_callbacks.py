@@ -467,7 +467,7 @@ def test_rules_of_hosts(allow, deny, callback, refused):
         with pytest.raises(InvalidCallback):
             callbacks.target(callback)
     else:
-        assert callbacks.target(callback).host
+        assert callbacks.target(callback).url.host
 
 
 LITERALS = (
@@ -588,7 +588,7 @@ BASE = "http://portal.test/hooks/"
     ],
 )
 def test_target(base, callback, url):
-    assert str(Callbacks(Guard((), ()), base, 1).target(callback)) == url
+    assert str(Callbacks(Guard((), ()), base, 1).target(callback).url) == url
 
 
 @pytest.mark.parametrize("base", ["", BASE])

@@ -9,7 +9,7 @@
 
 local FIELDS = {
   "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce",
-  "Callback", "Deadline", "UpdatedAt",
+  "Callback", "Deadline", "UpdatedAt", "LastError",
 }
 
 -- Those of them that say where a job stands.

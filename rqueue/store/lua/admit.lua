@@ -52,7 +52,9 @@ local function admit(job, placement)
   local admission = nonce .. "-" .. job.ID
   job.Placement = cjson.encode(placement)
   charge(job, 1)
-  leave_line(job)
+  -- As leave_line does, but for `heads`, in which the pool has no place while it is examined.
+  redis.call("ZREM", queue, job.member)
+  redis.call("ZREM", line, job.member)
   redis.call("ZADD", running, text(job.priority), job.member)
   redis.call("HSET", job_ .. job.id,
     "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,

@@ -29,7 +29,7 @@ for _, id in ipairs(ids) do
   elseif job.Status == "calling" then
     if now_ms >= (tonumber(job.Deadline) or 0) then
       release(job)
-      if redis.call("HEXISTS", job_ .. id, "LastError") == 0 then
+      if not job.LastError then
         redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
       end
       finish(job, "failed", now_us, keep)

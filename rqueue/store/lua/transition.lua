@@ -24,12 +24,13 @@ if not to then return { "illegal_transition", job.Status } end
 local now_us = moment(now)
 local woke = 0
 local held = job.Status == "calling" or job.Status == "running"
-redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us))
+-- A job that stops holding, or begins to wait, gets its new status only when that is done.
+local status = to == "running" and to or job.Status
+redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us), "Status", status)
 if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) end
 
 if to == "running" then
-  redis.call("HSET", job_ .. request_id, "Status", to)
-  redis.call("HDEL", job_ .. request_id, "LastError")
+  if job.LastError then redis.call("HDEL", job_ .. request_id, "LastError") end
   local lease = setting("lease_seconds", lease_seconds)
   if lease then
     redis.call("ZADD", due, text(milliseconds(now_us) + lease * 1000), request_id)
