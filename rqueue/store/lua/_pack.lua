@@ -1,6 +1,6 @@
 -- pack: which hosts take a job's instances.
 --
--- KEYS    capacity: used:
+-- KEYS    capacity: used: pools
 -- NEEDS   clock
 --
 -- Best-fit decreasing on the dominant share: instances in falling order of the largest share that
@@ -8,42 +8,62 @@
 -- A greedy rule: it may miss a packing that a search would find, and never invents one.
 --
 -- Hosts are numbers, and amounts stand in a column for each resource: with a table for each host a
--- pass over 1,000 hosts took twice as long.
+-- pass over 1,000 hosts took twice as long. What is used up is not even read, so that a pass over a
+-- pool that is full, as most are when there is a line, costs a third of one over a pool that is empty.
 
 -- What was done so far, in about microseconds: what bounds a pass.
 local work = 0
 
--- The hosts of a pool as they are: their names, what each has and what is free of each resource, what all
--- have together, and `full`, the largest share of its resources that is used of each.
-local function hosts_of(pool)
-  local names, number_of, capacity, free, total, full = {}, {}, {}, {}, {}, {}
-  local held, match, tonumber = {}, string.match, tonumber
-  local flat = redis.call("HGETALL", used_ .. pool)
-  for i = 1, #flat, 2 do
-    held[flat[i]] = tonumber(flat[i + 1])
-  end
-  work = work + #flat / 8
-  flat = redis.call("HGETALL", capacity_ .. pool)
-  for i = 1, #flat, 2 do
-    local field, amount = flat[i], tonumber(flat[i + 1])
-    local name, resource = match(field, "^([^/]*)/(.*)$")
-    if name and amount then
-      local host, column = number_of[name], capacity[resource]
-      if not host then
-        host = #names + 1
-        names[host], number_of[name], full[host] = name, host, 0
+-- Read fields and amounts that hosts have into columns, of each resource one of what hosts have and one of
+-- what is free: `held` is what is taken of them, or all is where it is nil. What is used up goes to
+-- `spent`, as it came, until `complete`.
+local function read(hosts, fields, held)
+  local names, number_of, capacity, free, full = hosts.names, hosts.number_of, hosts.capacity, hosts.free, hosts.full
+  local spent, match, tonumber = hosts.spent, string.match, tonumber
+  for i = 1, #fields, 2 do
+    local field, amount = fields[i], fields[i + 1]
+    local used = not held and amount or held[field]
+    if held and used == amount then
+      spent[#spent + 1], spent[#spent + 2] = field, amount
+    else
+      local name, resource = match(field, "^([^/]*)/(.*)$")
+      amount, used = tonumber(amount), tonumber(used) or 0
+      if name and amount then
+        local host, column = number_of[name], free[resource]
+        if not host then
+          host = #names + 1
+          names[host], number_of[name], full[host] = name, host, 0
+        end
+        if not column then
+          column = {}
+          free[resource], capacity[resource] = column, {}
+        end
+        column[host], capacity[resource][host] = amount - used, amount
+        if used > full[host] * amount then full[host] = used / amount end
       end
-      if not column then
-        column = {}
-        capacity[resource], free[resource], total[resource] = column, {}, 0
-      end
-      local used = held[field] or 0
-      if used > full[host] * amount then full[host] = used / amount end
-      column[host], free[resource][host], total[resource] = amount, amount - used, total[resource] + amount
     end
   end
-  work = work + #flat / 4
-  return { names = names, capacity = capacity, free = free, total = total, full = full }
+  work = work + #fields / 4
+end
+
+-- The hosts of a pool as they are: their names, the columns, and of each host the largest share of its
+-- resources that is used.
+local function hosts_of(pool)
+  local held, flat = {}, redis.call("HGETALL", used_ .. pool)
+  for i = 1, #flat, 2 do
+    held[flat[i]] = flat[i + 1]
+  end
+  work = work + #flat / 8
+  local hosts = { pool = pool, names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
+  read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
+  return hosts
+end
+
+-- Read what is used up too.
+local function complete(hosts)
+  local spent = hosts.spent
+  hosts.spent = {}
+  read(hosts, spent, nil)
 end
 
 -- The same hosts as if they were empty.
@@ -56,15 +76,16 @@ local function emptied(hosts)
     end
   end
   work = work + #hosts.names / 2
-  return { names = hosts.names, capacity = hosts.capacity, free = free, total = hosts.total, full = full }
+  return { names = hosts.names, capacity = hosts.capacity, free = free, full = full, spent = {} }
 end
 
--- How many instances of a shape each host of some columns holds; stops when there is room for `enough`,
--- where that is given. Returns the hosts that hold any, how many each does, and all of them together.
+-- How many instances of a shape each host has room for in some columns; stops when there is room for
+-- `enough`, where that is given. Returns the hosts that hold any, how many each does, and all together.
 local function room(hosts, columns, shape, enough)
   local found, holds, sum = {}, {}, 0
   local amounts, frees = {}, {}
   for resource, amount in pairs(shape) do
+    if not columns[resource] then return found, holds, 0 end
     amounts[#amounts + 1], frees[#frees + 1] = amount, columns[resource]
   end
   local kinds, size = #amounts, 0
@@ -108,6 +129,8 @@ end
 local function candidates(hosts, run)
   local heap, holds, sum = room(hosts, hosts.free, run.shape)
   if sum < run.count then return nil end
+  -- Which of several is the fullest depends on what is used up of them, also of what is not asked for.
+  if #heap > 1 then complete(hosts) end
   for at = math.floor(#heap / 2), 1, -1 do
     sift(hosts, heap, at)
   end
@@ -115,41 +138,49 @@ local function candidates(hosts, run)
   return heap, holds
 end
 
--- The largest share of a host's resources that is used.
-local function fullness(hosts, host)
-  local most = 0
-  for resource, column in pairs(hosts.capacity) do
-    local has = column[host] or 0
-    if has > 0 then most = math.max(most, (has - hosts.free[resource][host]) / has) end
-  end
-  return most
-end
-
--- Put so many instances of a shape on a host, or take them off again with less than none.
+-- Put so many instances of a shape on a host. Returns how full it was.
 local function put(hosts, host, shape, count)
+  local was = hosts.full[host]
+  local full = was
   for resource, amount in pairs(shape) do
-    local column = hosts.free[resource]
+    local column, has = hosts.free[resource], hosts.capacity[resource][host]
     column[host] = column[host] - count * amount
+    full = math.max(full, (has - column[host]) / has)
   end
-  hosts.full[host] = fullness(hosts, host)
+  hosts.full[host] = full
+  return was
 end
 
--- A demand as the runs of equal instances to place, the largest first; nil where the whole pool has less of
--- something than one of them asks for, an error where a hand edit left no demand.
+-- Take off again what was put.
+local function take_back(hosts, puts)
+  for i = #puts, 1, -1 do
+    local host, shape, count, full = unpack(puts[i])
+    put(hosts, host, shape, -count)
+    hosts.full[host] = full
+  end
+end
+
+-- A demand as the runs of equal instances to place, the largest first. An error where a hand edit left none.
 local function runs_of(demand, hosts)
   local runs, at = {}, 0
   for index, written in ipairs(cjson.decode(demand)) do
-    local count, shape, share = written[1], written[2], 0
+    local count, shape = written[1], written[2]
     assert(count >= 1 and count % 1 == 0)
-    for resource, amount in pairs(shape) do
+    for _, amount in pairs(shape) do
       assert(amount > 0)
-      if (hosts.total[resource] or 0) < amount then return nil end
-      share = math.max(share, amount / hosts.total[resource])
     end
-    runs[index] = { index = index, first = at, count = count, shape = shape, share = share }
+    runs[index] = { index = index, first = at, count = count, shape = shape, share = 0 }
     at = at + count
   end
   assert(at > 0)
+  if #runs == 1 then return runs end
+  local readable, bounds = pcall(cjson.decode, redis.call("HGET", pools, hosts.pool) or "")
+  for _, run in ipairs(runs) do
+    for resource, amount in pairs(run.shape) do
+      local total = readable and bounds[resource] and tonumber(bounds[resource][2]) or 0
+      run.share = math.max(run.share, amount / total)
+    end
+  end
   table.sort(runs, function(a, b)
     if a.share ~= b.share then return a.share > b.share end
     return a.index < b.index
@@ -174,14 +205,11 @@ local function fit(runs, hosts, ready)
     while placed < run.count do
       local host = heap and heap[1]
       if not host then
-        for _, was in ipairs(puts) do
-          put(hosts, was.host, was.shape, -was.count)
-        end
+        take_back(hosts, puts)
         return nil
       end
       local count = math.min(holds[host], run.count - placed)
-      put(hosts, host, run.shape, count)
-      puts[#puts + 1] = { host = host, shape = run.shape, count = count }
+      puts[#puts + 1] = { host, run.shape, count, put(hosts, host, run.shape, count) }
       for _ = 1, count do
         placed = placed + 1
         placement[run.first + placed] = hosts.names[host]
@@ -201,6 +229,7 @@ end
 
 -- Whether `fit` would find room for runs if the hosts were empty.
 local function possible(runs, hosts)
+  complete(hosts)
   if #runs > 1 then return fit(runs, emptied(hosts)) ~= nil end
   local _, _, sum = room(hosts, hosts.capacity, runs[1].shape, runs[1].count)
   return sum >= runs[1].count

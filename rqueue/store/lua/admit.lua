@@ -27,7 +27,7 @@ local now_us = moment(now)
 local deadline = milliseconds(now_us) + setting("call_deadline", call_deadline) * 1000
 local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
 local hosts = hosts_of(pool)
-local judged, ready, ready_for = {}, nil, nil
+local judged, fitted, ready, ready_for = {}, {}, nil, nil
 local reply = { "ok", 0 }
 
 -- "fits" with a placement, which is on the hosts then, "blocked", or "never". Equal demands that do not
@@ -36,16 +36,20 @@ local reply = { "ok", 0 }
 local function judge(demand)
   if judged[demand] then return judged[demand] end
   local readable, runs = pcall(runs_of, demand, hosts)
-  if not (readable and runs) then
-    judged[demand] = "never"
-    return "never"
+  local placement, verdict = nil, "never"
+  if readable then
+    placement, ready = fit(runs, hosts, ready_for == demand and ready or nil)
+    ready_for = demand
+    if placement then
+      fitted[demand] = true
+      return "fits", placement
+    end
+    if fitted[demand] or possible(runs, hosts) then
+      verdict = "blocked"
+    end
   end
-  local placement
-  placement, ready = fit(runs, hosts, ready_for == demand and ready or nil)
-  ready_for = demand
-  if placement then return "fits", placement end
-  judged[demand] = possible(runs, hosts) and "blocked" or "never"
-  return judged[demand]
+  judged[demand] = verdict
+  return verdict
 end
 
 local function admit(job, placement)
@@ -65,7 +69,7 @@ local function admit(job, placement)
   reply[#reply + 1] = { job.id, job.Callback or "", admission, claim, redis.call("HGETALL", job_ .. job.id) }
 end
 
-if #hosts.names == 0 then
+if #hosts.names + #hosts.spent == 0 then
   -- A pool without hosts: nobody needs to be looked at, and nobody who comes is a reason to look.
   redis.call("SREM", wake, pool)
   redis.call("HSET", heads, pool, place_text(-MAX_PRIORITY - 1, ""))
