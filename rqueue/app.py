@@ -26,7 +26,7 @@ from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.web import routes
-from rqueue.web.context import CHECK_CALLBACK, READY, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, READY, STORE, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -76,13 +76,9 @@ def build(
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
-    app[STORE], app[WAKE], app[CHECK_CALLBACK], app[READY], app[REAPER] = (
-        store,
-        reaper.wake,
-        callbacks.check,
-        ready,
-        reaper,
-    )
+    app[STORE], app[REAPER] = store, reaper
+    app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
+    app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
     app.cleanup_ctx.extend([redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:

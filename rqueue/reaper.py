@@ -24,7 +24,7 @@ from rqueue.errors import (
     StoreDamaged,
     Unavailable,
 )
-from rqueue.store.answers import Turn
+from rqueue.store.answers import Turn, Work
 from rqueue.store.store import Store
 
 log = logging.getLogger("rqueue.reaper")
@@ -78,6 +78,16 @@ class Reaper:
         """Something may go in this pool: look at once. Costs nothing and never fails."""
         self._woken[type_, pool] = None
         self._bell.set()
+
+    def claim_ms(self) -> int:
+        """How long a claim lasts of who is admitted by a change; 0 when nobody is to be called from here."""
+        return 0 if self._stopping else self._claim_ms
+
+    def follow(self, type_: str, work: Work, asked: float) -> None:
+        """Take on what a script found to do: calls, claimed after the moment `asked`, and pools."""
+        self._take(work.turns, asked)
+        for pool in work.pools:
+            self.wake(type_, pool)
 
     @property
     def seconds_since_tick(self) -> float:
@@ -135,7 +145,15 @@ class Reaper:
         self._stopping = True
         async with self._passing:
             # What a pass has begun is in line now, and no other begins.
-            waiting, self._waiting = self._waiting, {}
+            await self._give_up()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        await ended(self._tasks)
+        # Who was admitted by what was just then being written down.
+        await self._give_up()
+
+    async def _give_up(self) -> None:
+        waiting, self._waiting = self._waiting, {}
         for turn, _ in waiting.values():
             try:
                 await self._store.retry(turn, delay_ms=0)
@@ -143,9 +161,6 @@ class Reaper:
                 continue
             except RqueueError:
                 break
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        await ended(self._tasks)
 
     async def _look_at_due(self, type_: str) -> None:
         more = True
@@ -157,9 +172,7 @@ class Reaper:
             except StoreDamaged as error:
                 log.error("%s: %s", error.code, error.message)
                 return
-            self._take(work.turns, asked)
-            for pool in work.pools:
-                self.wake(type_, pool)
+            self.follow(type_, work, asked)
             more = work.more
 
     # --- who goes next -----------------------------------------------------------------------------
@@ -186,11 +199,7 @@ class Reaper:
         except Unavailable:
             self.wake(type_, pool)
             raise
-        self._take(work.turns, asked)
-        for turn in work.turns:
-            log.debug("admitted", extra={"type": type_, "pool": pool, "request_id": turn.request_id})
-        if work.more:
-            self.wake(type_, pool)
+        self.follow(type_, work, asked)
 
     # --- call them ---------------------------------------------------------------------------------
 
@@ -275,8 +284,14 @@ class Reaper:
             await self._store.retry(turn, int(delay * 1000), verdict.error)
             return
         moves = {"accepted": ACCEPTED, "unwanted": UNWANTED, "forbidden": UNREACHABLE}[verdict.outcome]
-        _, pool = await self._store.transition(
-            turn.type, turn.request_id, moves, admission=turn.admission, error=verdict.error, want=False
+        asked = time.monotonic()
+        _, work = await self._store.transition(
+            turn.type,
+            turn.request_id,
+            moves,
+            admission=turn.admission,
+            error=verdict.error,
+            want=False,
+            claim_ms=0 if moves is ACCEPTED else self.claim_ms(),
         )
-        if pool:
-            self.wake(turn.type, pool)
+        self.follow(turn.type, work, asked)

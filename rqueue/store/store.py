@@ -38,6 +38,7 @@ log = logging.getLogger("rqueue.store")
 
 DEFAULTS = Settings()
 PAGE = 100
+PASS = 100
 SPREAD_STEP = 250
 SPREAD_TRIES = 10
 PAGE_BYTES = 1 << 20
@@ -160,27 +161,33 @@ class Store:
         admission: str = "",
         error: str = "",
         want: bool = True,
-    ) -> tuple[Job | None, str]:
+        claim_ms: int = 0,
+    ) -> tuple[Job | None, Work]:
         """Give a job the status that `moves` has for its present one.
 
-        Returns it, where it is wanted, and the pool to wake or "".
+        Returns it, where it is wanted, and what follows: where that frees capacity and `claim_ms` is given,
+        the pool is examined on the spot, as by `admit`; else it is among the pools to examine.
 
         Raises JobNotFound, IllegalTransition, and LostClaim when the admission is no longer its own.
         """
+        arguments: dict[str, Any] = {
+            "request_id": request_id,
+            "moves": " ".join(f"{a}:{b}" for a, b in moves.items()),
+            "admission": admission,
+            "nonce": self._nonce(),
+            "error": error,
+            "lease_seconds": DEFAULTS.lease_seconds or "",
+            "retention": DEFAULTS.retention,
+            "want": int(want),
+        }
+        script = "transition"
+        if claim_ms:
+            script = "release"
+            arguments |= {"call_deadline": DEFAULTS.call_deadline, "claim_ms": claim_ms, "most": PASS}
         with answers(type_, request_id):
-            pool, flat = await self._run(
-                "transition",
-                type_,
-                request_id=request_id,
-                moves=" ".join(f"{a}:{b}" for a, b in moves.items()),
-                admission=admission,
-                nonce=self._nonce(),
-                error=error,
-                lease_seconds=DEFAULTS.lease_seconds or "",
-                retention=DEFAULTS.retention,
-                want=int(want),
-            )
-        return job_of(type_, request_id, flat) if flat else None, pool
+            pool, flat, *found = await self._run(script, type_, **arguments)
+        job = job_of(type_, request_id, flat) if flat else None
+        return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
     async def get(self, type_: str, request_id: str) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
@@ -224,7 +231,7 @@ class Store:
 
     # --- what the reaper does ----------------------------------------------------------------------
 
-    async def admit(self, type_: str, pool: str, claim_ms: int, most: int = 100) -> Work:
+    async def admit(self, type_: str, pool: str, claim_ms: int, most: int = PASS) -> Work:
         """One pass over a pool: whose turn it is and who fits is charged and becomes calling."""
         with answers(type_):
             more, *found = await self._run(

@@ -4,9 +4,14 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from rqueue.store.answers import Work
 from rqueue.store.store import Store
 
 STORE = web.AppKey("STORE", Store)
 WAKE: web.AppKey[Callable[[str, str], None]] = web.AppKey("WAKE")
+# What followed from a change, with the moment (time.monotonic) before which it was asked for.
+FOLLOW: web.AppKey[Callable[[str, Work, float], None]] = web.AppKey("FOLLOW")
+# For how many ms who is admitted by a handler's change is claimed; 0 where nobody is to be admitted.
+CLAIM: web.AppKey[Callable[[], int]] = web.AppKey("CLAIM")
 CHECK_CALLBACK: web.AppKey[Callable[[str], None]] = web.AppKey("CHECK_CALLBACK")
 READY: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("READY")

@@ -1,16 +1,18 @@
 """Handlers of /v1/: the jobs."""
 
+import asyncio
 import logging
+import time
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from rqueue.domain.job import ASKED, DELETE, Job, Status
+from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
 from rqueue.errors import RqueueError
 from rqueue.web import schemas
 from rqueue.web.answers import answer, body, names
-from rqueue.web.context import CHECK_CALLBACK, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, WAKE
 
 log = logging.getLogger("rqueue.web")
 
@@ -77,13 +79,11 @@ async def change_job(request: web.Request) -> web.Response:
     """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
     asked = schemas.change(await body(request))
     store, (type_, request_id) = request.app[STORE], names(request)
+    if "status" in asked:
+        return await _transition(request, type_, request_id, ASKED[Status(asked["status"])])
     want = _wanted(request)
     job: Job | None
-    if "status" in asked:
-        moves = ASKED[Status(asked["status"])]
-        job, pool = await store.transition(type_, request_id, moves, want=want)
-        pools = [pool]
-    elif "data" in asked or "callback" in asked:
+    if "data" in asked or "callback" in asked:
         if "callback" in asked:
             request.app[CHECK_CALLBACK](asked["callback"])
         draft = schemas.draft(asked["data"]) if "data" in asked else None
@@ -97,8 +97,19 @@ async def change_job(request: web.Request) -> web.Response:
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
     type_, request_id = names(request)
-    job, pool = await request.app[STORE].transition(type_, request_id, DELETE, want=_wanted(request))
-    return _changed(request, type_, job, [pool])
+    return await _transition(request, type_, request_id, DELETE)
+
+
+async def _transition(request: web.Request, type_: str, request_id: str, moves: Moves) -> web.Response:
+    asked, claim_ms = time.monotonic(), request.app[CLAIM]()
+    job, work = await request.app[STORE].transition(
+        type_, request_id, moves, want=_wanted(request), claim_ms=claim_ms
+    )
+    request.app[FOLLOW](type_, work, asked)
+    if work.turns:
+        # Those whose turn has come are called first, then whoever made room for them is answered.
+        await asyncio.sleep(0)
+    return answer({} if job is None else job.document())
 
 
 def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:

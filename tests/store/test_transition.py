@@ -69,13 +69,14 @@ async def test_legal(store, redis, namespace, clock, present, asked, to):
     await reach(store, clock, present)
     assert await status(store, "x") == present
     clock.forward(1)
-    job, pool = await store.transition("vm", "x", MOVES[asked])
+    job, work = await store.transition("vm", "x", MOVES[asked])
     assert job.status == to
     assert job.updated_at == clock.now
     assert (job.placement is not None) == (to in HELD)
     assert job.deleted_at == (clock.now if to in ("done", "cancelled", "failed") else None)
     # Whoever frees capacity, or comes back in line, gives its pool reason to be examined.
-    assert pool == ("" if present in HELD and to in HELD else "default" if present != "queued" else pool)
+    if present != "queued":
+        assert work.pools == (() if present in HELD and to in HELD else ("default",))
     assert (await store.pool("vm", "default")).used == ({"host": {"slots": 1}} if to in HELD else {})
     assert await line(store) == (["x", "behind"] if to == "queued" else ["behind"])
     await invariants.check(redis, namespace)
@@ -180,8 +181,8 @@ async def test_back_in_line_beside_one_that_took_the_place(store, redis, namespa
 
 async def test_back_in_line_it_may_go_again(store, redis, namespace, clock):
     await reach(store, clock, "failed")
-    job, pool = await store.transition("vm", "x", REQUEUE)
-    assert (job.deleted_at, job.last_error, pool) == (None, None, "default")
+    job, work = await store.transition("vm", "x", REQUEUE)
+    assert (job.deleted_at, job.last_error, work.pools) == (None, None, ("default",))
     assert await admit(store) == ["x"]
     # The moment at which the failed job was to be purged is forgotten.
     await store.transition("vm", "x", ACCEPTED)

@@ -146,6 +146,16 @@ local function charge(job, sign)
   end
 end
 
+-- The host of all instances of a job, or nil where there are several, or none to be read.
+local function only_host(job)
+  local readable, placement = pcall(cjson.decode, job.Placement)
+  if not readable or type(placement) ~= "table" then return nil end
+  for _, host in ipairs(placement) do
+    if host ~= placement[1] then return nil end
+  end
+  return placement[1]
+end
+
 -- Take a calling or running job from its hosts.
 local function release(job)
   redis.call("ZREM", running, job.member)

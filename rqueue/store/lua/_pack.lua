@@ -46,16 +46,36 @@ local function read(hosts, fields, held)
   work = work + #fields / 4
 end
 
+local function no_hosts()
+  return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
+end
+
 -- The hosts of a pool as they are: their names, the columns, and of each host the largest share of its
 -- resources that is used.
 local function hosts_of(pool)
-  local held, flat = {}, redis.call("HGETALL", used_ .. pool)
+  local hosts, held, flat = no_hosts(), {}, redis.call("HGETALL", used_ .. pool)
   for i = 1, #flat, 2 do
     held[flat[i]] = flat[i + 1]
   end
   work = work + #flat / 8
-  local hosts = { pool = pool, names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
   read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
+  return hosts
+end
+
+-- One host of a pool, and of its resources only those of a shape.
+local function host_of(pool, name, shape)
+  local fields = {}
+  for resource in pairs(shape) do
+    fields[#fields + 1] = name .. "/" .. resource
+  end
+  local hosts, held, has = no_hosts(), {}, {}
+  if #fields == 0 then return hosts end
+  local amounts = redis.call("HMGET", capacity_ .. pool, unpack(fields))
+  for i, used in ipairs(redis.call("HMGET", used_ .. pool, unpack(fields))) do
+    held[fields[i]] = used or nil
+    has[i * 2 - 1], has[i * 2] = fields[i], amounts[i] or ""
+  end
+  read(hosts, has, held)
   return hosts
 end
 
@@ -161,7 +181,7 @@ local function take_back(hosts, puts)
 end
 
 -- A demand as the runs of equal instances to place, the largest first. An error where a hand edit left none.
-local function runs_of(demand, hosts)
+local function runs_of(demand, pool)
   local runs, at = {}, 0
   for index, written in ipairs(cjson.decode(demand)) do
     local count, shape = written[1], written[2]
@@ -174,7 +194,7 @@ local function runs_of(demand, hosts)
   end
   assert(at > 0)
   if #runs == 1 then return runs end
-  local readable, bounds = pcall(cjson.decode, redis.call("HGET", pools, hosts.pool) or "")
+  local readable, bounds = pcall(cjson.decode, redis.call("HGET", pools, pool) or "")
   for _, run in ipairs(runs) do
     for resource, amount in pairs(run.shape) do
       local total = readable and bounds[resource] and tonumber(bounds[resource][2]) or 0

@@ -1,0 +1,19 @@
+-- release: give a job another status, and where that may let others go, examine its pool at once.
+--
+-- KEYS    job:
+-- NEEDS   clock order job transition pack pass
+-- ARGV    request_id moves admission nonce error lease_seconds retention call_deadline claim_ms most now want
+-- REPLY   pool to wake or "", the job's fields where they are wanted, then for each job that was admitted as
+--         `pass` has it
+-- ERRORS  job_not_found illegal_transition lost_claim
+--
+-- To ask for the pass only then would take longer than all the rest on the way to the next one's callback.
+
+local reply, job, now_us, woke, stood, freed = transition()
+if woke ~= 1 then return reply end
+local more, turns = pass(job.Pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
+reply[2] = more == 1 and job.Pool or ""
+for _, turn in ipairs(turns) do
+  reply[#reply + 1] = turn
+end
+return reply
