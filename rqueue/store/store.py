@@ -33,6 +33,7 @@ from rqueue.store.answers import (
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis, Word
 from rqueue.store.scripts import ScriptError, Scripts
+from rqueue.store.together import Together
 
 log = logging.getLogger("rqueue.store")
 
@@ -55,6 +56,7 @@ class Store:
         self._redis = redis
         self._keys = Keys(namespace)
         self._run = Scripts(redis, self._keys, now).run
+        self._together = Together(self._create)
         self._name = secrets.token_hex(8)
         self._calls = itertools.count()
 
@@ -68,6 +70,13 @@ class Store:
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
+        if len(drafts) == 1 and not indexed:
+            return await self._together.create(type_, drafts[0])
+        return await self._create(type_, drafts, indexed)
+
+    async def _create(
+        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+    ) -> tuple[list[Job], list[str]]:
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
             pools, at, *found = await self._run(

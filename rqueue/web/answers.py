@@ -85,7 +85,10 @@ async def body(request: web.Request) -> Any:
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="expected a body that is not compressed")
     if request.content.is_eof():
-        raw = await request.read()
+        # All of it is there already, as most bodies are when their request is handled: the short way.
+        raw = request.content.read_nowait()
+        if len(raw) > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     else:
         try:
             async with asyncio.timeout(BODY_SECONDS):
