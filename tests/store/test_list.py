@@ -100,8 +100,8 @@ async def test_pages_have_everything_once(store, most, status):
 async def test_a_page_that_leaves_all_out_is_not_the_end(store):
     await store.create("vm", [new(f"j{n}") for n in range(PAGE + 5)])
     await declare(store, PAGE + 5)
-    for _ in range(2):
-        await admit(store)
+    while await admit(store):
+        pass
     last = f"j{PAGE + 4}"
     await store.transition("vm", last, ACCEPTED)
     page = await store.page("vm", "", Status.RUNNING, most=4)

@@ -18,7 +18,7 @@ async def test_it_is_due_after_the_delay(store, redis, namespace, clock, delay_m
     assert (await store.due("vm", CLAIM_MS)).turns == ()
     clock.forward(0.001)
     (again,) = (await store.due("vm", CLAIM_MS)).turns
-    assert again == replace(turn, claim=clock.now // 1000 + CLAIM_MS)
+    assert again == replace(turn, claim=clock.now // 1000 + CLAIM_MS, first=False, job=None)
     assert (await store.get("vm", "a")).last_error == "HTTP 503"
     await invariants.check(redis, namespace)
 

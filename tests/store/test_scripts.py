@@ -15,7 +15,7 @@ NAMES = scripts.names()
 def test_there_is_a_script_for_each_verb():
     assert [
         *("admit", "call", "create", "delete_pool", "due", "get", "list", "move"),
-        *("put_pool", "retry", "spread", "transition", "update"),
+        *("put_pool", "release", "retry", "spread", "transition", "update"),
     ] == NAMES
 
 

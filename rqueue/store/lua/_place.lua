@@ -10,7 +10,8 @@
 -- evenly, which touches O(log n) members a move, amortised. 2 / 1.4 to the 53rd is 1.6e8: so many
 -- jobs may share one priority before ranges become denser than that, and even then there is room.
 --
--- An entry is a member of the line as `at` gives it. All of this sees the line without the job itself.
+-- An entry is a member of the line, with its priority and rank, as `at` gives it; its index is looked up only
+-- where it is asked for, since that is a tenth of a move. All of this sees the line without the job itself.
 
 local THRESHOLD = 1.4
 
@@ -22,6 +23,12 @@ local function at(index)
   local found = redis.call("ZRANGE", queue, index, index, "WITHSCORES")
   if #found == 0 then return nil end
   return { index = index, priority = tonumber(found[2]), member = found[1], rank = rank_of(found[1]) }
+end
+
+-- The index of an entry.
+local function index_of(entry)
+  entry.index = entry.index or redis.call("ZRANK", queue, entry.member)
+  return entry.index
 end
 
 -- Give a waiting job another rank, everywhere it stands.
@@ -74,7 +81,7 @@ end
 
 -- A rank right after an entry of the same priority.
 local function rank_after(job, left)
-  local right = at(left.index + 1)
+  local right = at(index_of(left) + 1)
   local natural, room = natural_rank(job.ID), MAX_RANK + 1 - left.rank
   if right and right.priority == left.priority then
     room = right.rank - left.rank
@@ -84,14 +91,14 @@ local function rank_after(job, left)
     return left.rank + RANK_STEP
   end
   if room >= 2 then return left.rank + math.floor(room / 2) end
-  return spread(left.priority, left.index)
+  return spread(left.priority, index_of(left))
 end
 
 -- A rank right before an entry, the first of its priority.
 local function rank_before(right)
   if right.rank >= RANK_STEP then return right.rank - RANK_STEP end
   if right.rank >= 1 then return math.floor(right.rank / 2) end
-  return spread(right.priority, right.index - 1)
+  return spread(right.priority, index_of(right) - 1)
 end
 
 -- Behind those that already have this priority: a priority and a rank.
@@ -115,9 +122,6 @@ local function place_between(job, left, right, least)
   -- The integer average without a sum, which could be beyond 2^53.
   local average = math.floor(left.priority / 2) + math.floor(right.priority / 2)
   if left.priority % 2 + right.priority % 2 == 2 then average = average + 1 end
-  if average > left.priority then
-    if right.index == left.index + 1 then return average, natural_rank(job.ID) end
-    return place_at(job, average)
-  end
+  if average > left.priority then return place_at(job, average) end
   return average, rank_after(job, left)
 end

@@ -19,35 +19,35 @@ local neighbours = {}
 for i, name in ipairs(({ after = { first }, before = { first }, between = { first, second } })[where] or {}) do
   if name == request_id then return { "neighbour_is_self", name } end
   local neighbour = load(name, STANDING)
-  local index = neighbour and redis.call("ZRANK", queue, neighbour.member)
-  if not index then return { "neighbour_not_queued", name, neighbour and neighbour.Status or "" } end
-  neighbours[i] = { index = index, member = neighbour.member, priority = neighbour.priority, rank = neighbour.rank }
+  if not neighbour or not redis.call("ZSCORE", queue, neighbour.member) then
+    return { "neighbour_not_queued", name, neighbour and neighbour.Status or "" }
+  end
+  neighbours[i] = neighbour
 end
-local index = redis.call("ZRANK", queue, job.member) or -2
 local one, other = neighbours[1], neighbours[2]
-if other and one.index >= other.index then return { "neighbours_reversed", first, second } end
-local last = where == "back" and redis.call("ZCARD", queue) - 1
-if (where == "front" and index == 0)
-  or (where == "back" and index == last)
-  or (where == "after" and index == one.index + 1)
-  or (where == "before" and index == one.index - 1)
-  or (where == "between" and one.index < index and index < other.index)
+local function stands_before(a, b) return precedes(a.priority, a.member, b.priority, b.member) end
+if other and not stands_before(one, other) then return { "neighbours_reversed", first, second } end
+
+-- The two that the job goes between, of which either may be missing. The job is neither of them, unless it
+-- stands there already: so its place can be found while it is in line. Only where ranks have to be spread
+-- the line is seen without it.
+local left, right = one, other
+if where == "front" then
+  right = at(0)
+elseif where == "back" then
+  left = at(redis.call("ZCARD", queue) - 1)
+elseif where == "after" then
+  right = at(index_of(one) + 1)
+elseif where == "before" then
+  left, right = at(index_of(one) - 1), one
+end
+if (left and left.member == job.member)
+  or (right and right.member == job.member)
+  or (other and stands_before(one, job) and stands_before(job, other))
   or (where == "priority" and job.priority == tonumber(first)) then
   return { "ok", "", wanted(job, want), touched }
 end
 
--- The job is neither of the two that it goes between, since it stands elsewhere: so its place can be found
--- while it is in line. Only where ranks have to be spread the line is seen without it.
-local left, right = nil, nil
-if where == "front" then
-  right = at(0)
-elseif where == "back" then
-  left = at(last)
-elseif where == "before" then
-  left, right = at(one.index - 1), one
-elseif where ~= "priority" then
-  left, right = one, other or at(one.index + 1)
-end
 local function place()
   if where == "priority" then return place_at(job, tonumber(first)) end
   return place_between(job, left, right, -MAX_PRIORITY)
