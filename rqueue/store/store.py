@@ -57,7 +57,7 @@ class Store:
         self._keys = Keys(namespace)
         self._run = Scripts(redis, self._keys, now).run
         self._together = Together(self._create)
-        # From a place that no other store begins at, up to 2^63: as numbers, nonces take 12 bytes of a job less.
+        # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
 
     # --- jobs --------------------------------------------------------------------------------------

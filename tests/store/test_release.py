@@ -91,9 +91,17 @@ async def test_a_release_whose_answer_was_lost_changes_nothing_more(store, redis
     await create(store, "b", "c")
     await store.admit("vm", "default", CLAIM_MS)
     arguments = {
-        **{"request_id": "a", "moves": "running:done", "admission": "", "nonce": "once", "error": ""},
-        **{"lease_seconds": "", "retention": 100, "call_deadline": 600, "claim_ms": CLAIM_MS},
-        **{"most": 100, "want": 0},
+        "request_id": "a",
+        "moves": "running:done",
+        "admission": "",
+        "nonce": "once",
+        "error": "",
+        "lease_seconds": "",
+        "retention": 100,
+        "call_deadline": 600,
+        "claim_ms": CLAIM_MS,
+        "most": 100,
+        "want": 0,
     }
     first = await store._run("release", "vm", **arguments)
     assert len(first) == 3
