@@ -251,19 +251,20 @@ async def test_it_can_be_ended_the_moment_it_listens(tmp_path):
 
 
 async def test_json_logs_are_one_object_a_line(tmp_path, receiver):
-    async with serving(tmp_path, RQUEUE_LOG_FORMAT="json") as service:
+    async with serving(tmp_path, RQUEUE_LOG_FORMAT="json", RQUEUE_LOG_LEVEL="debug") as service:
         await service.call("PUT", "/queues/vm/pools/default", HOSTS)
         await service.call("POST", "/v1/vm/", job("a\nb", f"{receiver.url}/a"))
         await receiver.until(1)
         assert await service.end() == 0
         events = [json.loads(line) for line in service.said().splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(event) for event in events)
-    assert {event["message"].split(":")[0] for event in events} >= {"admitted", "called", "stopping"}
-    (admitted,) = (event for event in events if event["message"] == "admitted")
-    assert (admitted["type"], admitted["request_id"], admitted["pool"]) == ("vm", "a\nb", "default")
+    assert {event["message"].split(":")[0] for event in events} >= {"called", "stopping"}
+    (called,) = (event for event in events if event["message"] == "called: accepted")
+    assert (called["type"], called["request_id"], called["level"]) == ("vm", "a\nb", "DEBUG")
 
 
 async def test_text_logs_are_one_line_an_event(tmp_path, receiver):
+    receiver.answer = lambda _: web.Response(status=410)
     async with serving(tmp_path) as service:
         await service.call("PUT", "/queues/vm/pools/default", HOSTS)
         await service.call("POST", "/v1/vm/", job("a\nb", f"{receiver.url}/a"))
@@ -271,7 +272,7 @@ async def test_text_logs_are_one_line_an_event(tmp_path, receiver):
         assert await service.end() == 0
         lines = service.said().splitlines()
     assert all(re.match(r"\d\d:\d\d:\d\d [A-Z]+ +\S", line) for line in lines)
-    assert any("admitted" in line and "type='vm'" in line for line in lines)
+    assert any("called: the receiver answered 410" in line and "type='vm'" in line for line in lines)
 
 
 @pytest.mark.parametrize(

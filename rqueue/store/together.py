@@ -49,6 +49,8 @@ class Together:
 
     async def _created(self, type_: str, asked: list[tuple[Draft, "asyncio.Future[Created]"]]) -> None:
         asked = [(draft, future) for draft, future in asked if not future.cancelled()]
+        if not asked:
+            return
         try:
             jobs, pools = await self._create(type_, [draft for draft, _ in asked])
         except BaseException as error:
