@@ -94,6 +94,11 @@ class Callbacks:
         """The longest that `deliver` takes: its quick tries, or one that hangs, and a little."""
         return 2 * self._timeout
 
+    @property
+    def signs(self) -> bool:
+        """Whether there is a secret to sign with: nobody may be called before."""
+        return bool(self._signers)
+
     def sign_with(self, secrets: Sequence[str]) -> None:
         """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
         self._signers = []

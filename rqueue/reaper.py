@@ -38,6 +38,7 @@ CLAIM_MARGIN = 5.0
 FRESH_SECONDS = 2.5
 # So many that stand in line for a call are remembered in whole; of the others, only who they are.
 KEPT_JOBS = 10_000
+KEPT_DATA = 4096
 # An answer that Redis did not take is offered again for so long as the claim holds.
 SETTLE_PAUSE = 0.2
 
@@ -81,7 +82,7 @@ class Reaper:
 
     def claim_ms(self) -> int:
         """How long a claim lasts of who is admitted by a change; 0 when nobody is to be called from here."""
-        return 0 if self._stopping else self._claim_ms
+        return self._claim_ms if self._callbacks.signs and not self._stopping else 0
 
     def follow(self, type_: str, work: Work, asked: float) -> None:
         """Take on what a script found to do: calls, claimed after the moment `asked`, and pools."""
@@ -208,7 +209,7 @@ class Reaper:
         for turn in turns:
             key = (turn.type, turn.request_id)
             in_line = key in self._waiting
-            crowded = turn.job and len(self._waiting) >= KEPT_JOBS
+            crowded = turn.job and (len(self._waiting) >= KEPT_JOBS or len(turn.job.data) > KEPT_DATA)
             self._waiting[key] = replace(turn, job=None) if crowded else turn, asked
             if in_line:
                 # From an earlier claim: only the claim is new.

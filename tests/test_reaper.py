@@ -664,8 +664,11 @@ async def test_a_secret_in_redis_that_is_none_is_said_and_mended(
         await declare(service)
         await post(service, receiver.url, "a")
         assert receiver.calls == []
+        # Nor does a release let somebody go, who would be called without a signature.
+        assert service.reaper.claim_ms() == 0
         await real_redis.delete(key)
         await receiver.until(1)
+        assert service.reaper.claim_ms() > 0
 
 
 async def _said(caplog, words: str) -> bool:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Awaitable, Callable, Sequence
 
 from rqueue.domain.job import Draft, Job
-from rqueue.errors import RedisUnavailable, RqueueError
+from rqueue.errors import Conflict, Full
 
 # So many are not kept back until the turn ends, so that Redis works while others still ask.
 AT_ONCE = 8
@@ -54,7 +54,7 @@ class Together:
         try:
             jobs, pools = await self._create(type_, [draft for draft, _ in asked])
         except BaseException as error:
-            if len(asked) > 1 and isinstance(error, RqueueError) and not isinstance(error, RedisUnavailable):
+            if len(asked) > 1 and isinstance(error, Conflict | Full):
                 await asyncio.gather(*(self._created(type_, [one]) for one in asked))
                 return
             for _, future in asked:

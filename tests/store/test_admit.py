@@ -1,12 +1,17 @@
 """Store.admit: whose turn it is and who fits, host by host; who blocks, and who does not."""
 
+from contextlib import suppress
+
 import pytest
 
 from rqueue.domain.job import ACCEPTED, DELETE, FINISH, Reason
 from rqueue.domain.policy import Settings
-from rqueue.errors import JobNotFound
+from rqueue.errors import JobNotFound, RedisUnavailable
+from rqueue.store.embedded import embedded
+from rqueue.store.pipeline import connect
+from rqueue.store.store import Store
 from tests import invariants
-from tests.conftest import new
+from tests.conftest import new, redis_at
 from tests.store.line import CLAIM_MS, admit, create, declare, line, status
 
 GPU = {"gpu": 1}
@@ -374,3 +379,21 @@ async def test_nobody_is_examined_in_a_pool_without_hosts(store):
     assert not (await store.admit("vm", "default", CLAIM_MS)).more
     await store.move("vm", "j110", "front")
     assert not (await store.admit("vm", "default", CLAIM_MS)).more
+
+
+async def test_a_redis_that_is_full_charges_whoever_it_admits(tmp_path, namespace, clock):
+    """Or admits nobody: what it refuses must not be half of an admission."""
+    with embedded(tmp_path / "redis") as url:
+        async with connect(url) as pipeline, redis_at(url) as redis:
+            store = Store(pipeline, namespace, clock)
+            await declare(store, 2)
+            await create(store, "a", "b", "c")
+            await redis.config_set("maxmemory", "1")
+            with suppress(RedisUnavailable):
+                await store.admit("vm", "default", CLAIM_MS)
+            await redis.config_set("maxmemory", "0")
+            await invariants.check(redis, namespace)
+            while (await store.admit("vm", "default", CLAIM_MS)).more:
+                pass
+            assert await line(store) == ["c"]
+            await invariants.check(redis, namespace)

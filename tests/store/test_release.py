@@ -199,3 +199,40 @@ async def test_another_release_that_nobody_followed_up_is_seen_too(store, redis,
     _, work = await store.transition("vm", "b", DELETE, claim_ms=CLAIM_MS)
     assert [turn.request_id for turn in work.turns] == ["d", "e"]
     await invariants.check(redis, namespace)
+
+
+# --- what a hand edit broke ---------------------------------------------------------------------------
+
+
+async def test_a_pool_that_cannot_be_read_does_not_fail_a_release(store, redis, namespace):
+    await running(store, "a")
+    await create(store, "b", instances=[{"slots": 1}] * 2)
+    await redis.delete(f"{namespace}:{{vm}}:capacity:default")
+    await redis.set(f"{namespace}:{{vm}}:capacity:default", "text")
+    job, work = await store.transition("vm", "a", DELETE, claim_ms=CLAIM_MS)
+    assert (job.status, work.turns, work.pools) == ("done", (), ("default",))
+
+
+@pytest.mark.parametrize("placement", ["[null]", "[{}]", "5", "["])
+async def test_a_placement_that_cannot_be_read_does_not_fail_a_release(store, redis, namespace, placement):
+    await running(store, "a")
+    await create(store, "b")
+    await store.admit("vm", "default", CLAIM_MS)
+    await redis.hset(f"{namespace}:{{vm}}:job:a", "Placement", placement)
+    await store.transition("vm", "a", DELETE, want=False, claim_ms=CLAIM_MS)
+    assert await status(store, "a") == "done"
+
+
+@pytest.mark.parametrize("bounds", ["5", "null", '{"slots":5}', "["])
+async def test_bounds_that_cannot_be_read_change_only_who_is_placed_first(store, redis, namespace, bounds):
+    await declare(store, 9)
+    await create(store, "a", instances=[{"slots": 1}, {"slots": 3}])
+    await redis.hset(f"{namespace}:{{vm}}:pools", "default", bounds)
+    assert [turn.request_id for turn in (await store.admit("vm", "default", CLAIM_MS)).turns] == ["a"]
+
+
+async def test_who_asks_for_nothing_goes_in_a_pool_that_is_full(store, redis, namespace):
+    await running(store, "a")
+    await create(store, "b", instances=[{"slots": 0}])
+    assert [turn.request_id for turn in (await store.admit("vm", "default", CLAIM_MS)).turns] == ["b"]
+    await invariants.check(redis, namespace)

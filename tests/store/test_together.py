@@ -90,3 +90,14 @@ async def test_what_is_damaged_is_said_to_each(store, redis, namespace, damaged)
     await redis.set(f"{namespace}:{{vm}}:{damaged}", "text")
     found = await at_once(store, new("a"), new("b"))
     assert [getattr(one, "code", "") for one in found] == ["store_damaged"] * 2
+
+
+async def test_a_batch_whose_answer_was_lost_is_answered_though_one_has_changed_since(
+    store, redis, namespace
+):
+    drafts = [new("a"), new("b")]
+    rest = ["" if value is None else value for draft in drafts for value in draft]
+    first = await store._run("create", "vm", *rest, new_type=True, nonce="7", default_pool="default")
+    await redis.hset(f"{namespace}:{{vm}}:job:b", "Nonce", "8")
+    again = await store._run("create", "vm", *rest, new_type=True, nonce="7", default_pool="default")
+    assert again[1:] == first[1:]

@@ -153,7 +153,7 @@ local function only_host(job)
   for _, host in ipairs(placement) do
     if host ~= placement[1] then return nil end
   end
-  return placement[1]
+  return type(placement[1]) == "string" and placement[1] or nil
 end
 
 -- Take a calling or running job from its hosts.

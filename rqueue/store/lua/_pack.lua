@@ -147,6 +147,8 @@ end
 -- The hosts that hold instances of a run, as a heap, and how many each does; or nil where there is no room
 -- for all.
 local function candidates(hosts, run)
+  -- Who asks for nothing fits on what is used up, too.
+  if next(run.shape) == nil then complete(hosts) end
   local heap, holds, sum = room(hosts, hosts.free, run.shape)
   if sum < run.count then return nil end
   -- Which of several is the fullest depends on what is used up of them, also of what is not asked for.
@@ -194,10 +196,11 @@ local function runs_of(demand, pool)
   end
   assert(at > 0)
   if #runs == 1 then return runs end
-  local readable, bounds = pcall(cjson.decode, redis.call("HGET", pools, pool) or "")
+  local readable, bounds = pcall(function() return cjson.decode(redis.call("HGET", pools, pool)) end)
   for _, run in ipairs(runs) do
     for resource, amount in pairs(run.shape) do
-      local total = readable and bounds[resource] and tonumber(bounds[resource][2]) or 0
+      local known = readable and type(bounds) == "table" and bounds[resource]
+      local total = type(known) == "table" and tonumber(known[2]) or 0
       run.share = math.max(run.share, amount / total)
     end
   end
@@ -212,6 +215,7 @@ end
 -- fit, and then the hosts are as before. `ready` is what an equal demand left of its candidates.
 local function fit(runs, hosts, ready)
   local placement, puts = {}, {}
+  if #runs > 1 then complete(hosts) end
   for _, run in ipairs(runs) do
     -- Filling a host makes it only fuller, so one heap serves all instances of a run, and of the next job
     -- too if it asks for the same.

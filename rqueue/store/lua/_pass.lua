@@ -8,6 +8,8 @@
 local MAX_WORK = 3000
 -- What it takes to admit one, in the unit of `work`.
 local ADMITTING = 60
+-- So many bytes of the reply count as one of it: a reply is of 1 MiB or one job.
+local BYTES = 350
 
 -- `most` bounds the jobs examined, MAX_WORK what is done for all but the last of them; `nonce` makes the
 -- admission's name, which is unique and holds nothing that a client chose. The claim, a moment in ms, is
@@ -72,18 +74,20 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
   local function admit(job, placement)
     local admission = nonce .. "-" .. job.ID
     job.Placement = cjson.encode(placement)
-    charge(job, 1)
-    -- As leave_line does, but for `heads`, which is written when the pass ends.
+    -- As leave_line does, but for `heads`, which is written when the pass ends. Before all else: a Redis that
+    -- is full refuses a first write that needs memory, and takes everything after one that does not.
     redis.call("ZREM", queue, job.member)
     redis.call("ZREM", line, job.member)
+    charge(job, 1)
     redis.call("ZADD", running, text(job.priority), job.member)
     redis.call("HSET", job_ .. job.id,
       "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,
       "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
     redis.call("ZADD", due, claim, job.id)
     event("admitted", job.id, "queued", "calling")
-    work = work + ADMITTING + #placement
-    turns[#turns + 1] = { job.id, job.Callback or "", admission, claim, redis.call("HGETALL", job_ .. job.id) }
+    local _, fields, bytes = all_fields(job.id)
+    work = work + ADMITTING + #placement + bytes / BYTES
+    turns[#turns + 1] = { job.id, job.Callback or "", admission, claim, fields }
   end
 
   local stands, examined, more = nil, 0, 0
@@ -121,7 +125,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
   end
 
   -- Last, so that a pool which a hand edit made unreadable stays woken until it is mended.
-  if more == 0 then redis.call("SREM", wake, pool) end
+  if more == 0 then redis.call("SREM", wake, pool) else wake_pool(pool) end
   if stands then
     redis.call("HSET", heads, pool, stands)
   elseif redis.call("EXISTS", line) == 1 then

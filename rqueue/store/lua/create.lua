@@ -15,9 +15,15 @@ for at = drafts + 1, #ARGV, WIDTH do
   hashes[#hashes + 1], targets[#targets + 1] = job_ .. ARGV[at], ARGV[at + 2]
 end
 local count = #hashes
-if redis.call("EXISTS", unpack(hashes)) > 0 then
-  for i = 1, count do
-    if redis.call("EXISTS", hashes[i]) == 1 and redis.pcall("HGET", hashes[i], "Nonce") ~= nonce then
+local there = redis.call("EXISTS", unpack(hashes))
+if there > 0 then
+  -- All are created or none: where all are there and one is of this call, the others only have changed since.
+  local ran = false
+  for i = 1, there == count and count or 0 do
+    ran = ran or redis.pcall("HGET", hashes[i], "Nonce") == nonce
+  end
+  for i = 1, ran and 0 or count do
+    if redis.call("EXISTS", hashes[i]) == 1 then
       return { "duplicate_request_id", i - 1, ARGV[drafts + 1 + (i - 1) * WIDTH] }
     end
   end

@@ -11,7 +11,9 @@
 
 local reply, job, now_us, woke, stood, freed = transition()
 if woke ~= 1 then return reply end
-local more, turns = pass(job.Pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
+-- What is wrong with the pool is not wrong with the job: it has ended, and whoever examines the pool next says so.
+local ran, more, turns = pcall(pass, job.Pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
+if not ran then return reply end
 reply[2] = more == 1 and job.Pool or ""
 for _, turn in ipairs(turns) do
   reply[#reply + 1] = turn
