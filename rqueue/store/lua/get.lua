@@ -12,7 +12,10 @@ local job = whole(request_id, map)
 if not job then return { "job_not_found" } end
 local position = job.Status == "queued" and redis.call("ZRANK", queue, job.member)
 if not position then return { "ok", fields } end
-local ahead = redis.call("ZRANK", pool_ .. job.Pool, job.member) or 0
+-- A rank among a million costs 7 µs, most of it misses of the cache; where all that wait are of one pool there is but one.
+local pool = pool_ .. job.Pool
+local alone = redis.call("ZCARD", pool) == redis.call("ZCARD", queue)
+local ahead = alone and position or redis.call("ZRANK", pool, job.member) or 0
 local bounds = redis.call("HGET", pools, job.Pool)
 
 local reason = ahead > 0 and "behind" or "waiting_for_capacity"
