@@ -11,14 +11,17 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from aiohttp import web
 
+from rqueue import identity, tokens
 from rqueue.callbacks import Callbacks
 from rqueue.config import Config
 from rqueue.errors import NotReady, Refused, RqueueError
+from rqueue.files import Files
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
@@ -26,6 +29,7 @@ from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.web import routes
+from rqueue.web.auth import AUTH, Auth, Review
 from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, READY, STORE, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
@@ -49,6 +53,7 @@ def build(
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
+    files = Files()
     redis = connect(redis_url)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
@@ -69,6 +74,11 @@ def build(
         async with redis:
             yield
 
+    async def watching(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(files.run())
+        yield
+        await ended([task])
+
     async def story(_: web.Application) -> AsyncIterator[None]:
         async with callbacks:
             task = asyncio.create_task(_story(config, store, callbacks, reaper))
@@ -79,11 +89,39 @@ def build(
     app[STORE], app[REAPER] = store, reaper
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
-    app.cleanup_ctx.extend([redis_client, story])
+    app.cleanup_ctx.extend([redis_client, watching, story])
     routes.add(app.router, routes.ROUTES)
+    if config.tokens_file:
+        _ask_who(app, config, files)
+    elif config.auth_keystone or config.auth_kubernetes == "true":
+        raise Refused(
+            "RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE need RQUEUE_TOKENS_FILE, be it `tokens: []`"
+        )
     if inbox_url:
         routes.add(app.router, routes.INBOX_ROUTES)
     return app
+
+
+def _ask_who(app: web.Application, config: Config, files: Files) -> None:
+    """From now on the application lets in only who is known. Raises Refused for a bad tokens file."""
+    file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, Path(config.tokens_file))
+    reviews: list[Review] = []
+    app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
+    app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
+    routes.add(app.router, routes.LOGIN_ROUTES)
+
+    async def others(_: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if config.auth_kubernetes == "true":
+                audience = config.auth_kubernetes_audience
+                review = identity.kubernetes(lambda: file.value, audience)
+                reviews.append(await stack.enter_async_context(review))
+            if config.auth_keystone:
+                review = identity.keystone(config.auth_keystone, config.auth_keystone_role)
+                reviews.append(await stack.enter_async_context(review))
+            yield
+
+    app.cleanup_ctx.append(others)
 
 
 async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
@@ -113,7 +151,7 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
 
     Raises Refused where it must not or cannot start.
     """
-    sock = listen(config.host, config.port)
+    sock = listen(config.host, config.port, bool(config.tokens_file))
     host, port = sock.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if config.redis_url:
@@ -126,7 +164,9 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         with embedded(config.data_dir, died=stop) as redis_url:
-            _serve(config, sock, Place(url, redis_url, f"{url}/inbox/"), started)
+            # An address that stands for all of them is none to call.
+            near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            _serve(config, sock, Place(url, redis_url, f"{near}/inbox/"), started)
         if died.is_set():
             raise Refused(f"the embedded server ended by itself; its log is in {config.data_dir}/redis.log")
 
@@ -181,19 +221,21 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket to listen on. Raises Refused for others than loopback, since the API is open to all."""
+def listen(host: str, port: int, guarded: bool = False) -> socket.socket:
+    """A socket to listen on. Raises Refused for others than loopback, unless callers say who they are."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise Refused(f"RQUEUE_HOST is {host!r}: {error}") from None
     family, _, _, _, address = found[0]
-    if not ipaddress.ip_address(address[0]).is_loopback:
+    if not guarded and not ipaddress.ip_address(address[0]).is_loopback:
         raise Refused(
-            f"RQUEUE_HOST is {host!r}, which others can reach, and the API asks nobody who they are yet;"
-            " expected a loopback address"
+            f"RQUEUE_HOST is {host!r}, which others can reach, and without RQUEUE_TOKENS_FILE the API asks"
+            " nobody who they are; set it, or expect a loopback address"
         )
     try:
-        return socket.create_server(address[:2], family=family)
+        # `::` is all addresses, those of IPv4 too.
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
     except OSError as error:
         raise Refused(f"cannot listen on {host} port {port}: {error}") from None

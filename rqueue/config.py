@@ -55,9 +55,7 @@ def _words(written: str) -> tuple[str, ...]:
 
 
 SETTINGS = (
-    Setting(
-        "HOST", "127.0.0.1", str, "the address to listen on; only loopback, since there are no tokens yet"
-    ),
+    Setting("HOST", "127.0.0.1", str, "the address to listen on; without RQUEUE_TOKENS_FILE only loopback"),
     Setting("PORT", "8080", _number(0, 65535), "the port to listen on; 0 takes a free one"),
     Setting("WORKERS", "1", _number(1, 64), "how many processes share the port"),
     Setting(
@@ -65,6 +63,34 @@ SETTINGS = (
     ),
     Setting("DATA_DIR", "rqueue-data", Path, "where the embedded server keeps its file, socket and log"),
     Setting("NAMESPACE", "rqueue", _namespace, "what all keys in Redis begin with"),
+    Setting(
+        "TOKENS_FILE",
+        "",
+        str,
+        "YAML of who may do what, read again when it changes; empty: the API is open, on loopback only",
+    ),
+    Setting(
+        "TOKEN_RATE",
+        "1000",
+        _number(1, 1_000_000),
+        "how many requests a second one token may send to a process",
+    ),
+    Setting(
+        "AUTH_KUBERNETES",
+        "false",
+        _choice("false", "true"),
+        "whether ServiceAccount tokens are taken, by TokenReview, for those named in the tokens file",
+    ),
+    Setting(
+        "AUTH_KUBERNETES_AUDIENCE", "", str, "for whom such a token must be made; empty: for the API server"
+    ),
+    Setting(
+        "AUTH_KEYSTONE",
+        "",
+        str,
+        "Keystone's URL (…/v3): its tokens are those of a client, the project its owner",
+    ),
+    Setting("AUTH_KEYSTONE_ROLE", "member", str, "the role in its project that such a client must have"),
     Setting("MAX_BODY", str(1 << 20), _number(1024, 1 << 30), "the largest request body, in bytes"),
     Setting(
         "CALLBACK_BASE_URL",
@@ -104,6 +130,12 @@ class Config:
     redis_url: str
     data_dir: Path
     namespace: str
+    tokens_file: str
+    token_rate: int
+    auth_kubernetes: str
+    auth_kubernetes_audience: str
+    auth_keystone: str
+    auth_keystone_role: str
     max_body: int
     callback_base_url: str
     callback_secrets: tuple[str, ...]
