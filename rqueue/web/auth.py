@@ -8,15 +8,13 @@ ends with the token. Who comes by cookie shows for every change that the page is
 
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from cachetools import TTLCache
-from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from rqueue.domain.caller import ANYONE, Caller, Right
 from rqueue.errors import Forbidden, Invalid, RateLimited, Unauthenticated
@@ -29,7 +27,10 @@ CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
 COOKIE = "rqueue_session"
 SESSION_SECONDS = 12 * 3600
 MAX_TOKEN_BYTES = 8192
-FAILURES_A_MINUTE = 20
+# So many unknown tokens an address may send until a minute has passed without one; of so many addresses.
+FAILURES = 20
+FAILURE_SECONDS = 60
+ADDRESSES = 10_000
 # How long what another service said of a token is taken for true, and how many are remembered.
 REVIEWED_SECONDS = 60
 REVIEWED = 10_000
@@ -61,10 +62,9 @@ class Auth:
         self._reviews = reviews
         self._rate = rate
         self._reviewed: TTLCache[bytes, Caller | None] = TTLCache(REVIEWED, REVIEWED_SECONDS)
-        storage = MemoryStorage()
-        self._sent, self._failed = FixedWindowRateLimiter(storage), MovingWindowRateLimiter(storage)
-        self._rates: dict[int, RateLimitItemPerSecond] = {}
-        self._failures = RateLimitItemPerMinute(FAILURES_A_MINUTE, namespace="failures")
+        # How many requests each caller has sent in this second, and how many unknown tokens each address.
+        self._second, self._sent = 0, dict[str, int]()
+        self._failed: TTLCache[str, int] = TTLCache(ADDRESSES, FAILURE_SECONDS)
 
     def middleware(self, rights: dict[Handler, Right | None]) -> Middleware:
         """Lets through who may; `rights` is what each handler asks for, None where it is open to all."""
@@ -88,11 +88,15 @@ class Auth:
             shown = request.headers.get("X-CSRF-Token", "")
             if not hmac.compare_digest(shown.encode(errors="replace"), _csrf(token).encode()):
                 raise Forbidden("a change by the board's cookie needs the session's X-CSRF-Token")
-        rate = caller.rate or self._rate
-        item = self._rates.get(rate) or self._rates.setdefault(rate, RateLimitItemPerSecond(rate))
-        if not self._sent.hit(item, caller.name):
-            raise RateLimited(f"{caller.name} may send {rate} requests a second")
+        self._count(caller)
         return caller
+
+    def _count(self, caller: Caller) -> None:
+        if (second := int(time.monotonic())) != self._second:
+            self._second, self._sent = second, {}
+        sent = self._sent[caller.name] = self._sent.get(caller.name, 0) + 1
+        if sent > (rate := caller.rate or self._rate):
+            raise RateLimited(f"{caller.name} may send {rate} requests a second")
 
     async def known(self, token: str, remote: str) -> Caller:
         """The caller of a token. Raises Unauthenticated, or RateLimited after too many of those in a minute.
@@ -103,7 +107,8 @@ class Auth:
         # By its hash, of which nobody can choose a part: the time of the search tells nothing of a token.
         caller = self._tokens().by_digest.get(digest) or self._reviewed.get(digest)
         if caller is None:
-            if not self._failed.test(self._failures, remote):
+            failed = self._failed.get(remote, 0)
+            if failed >= FAILURES:
                 raise RateLimited("too many unknown tokens came from this address in the last minute")
             if token and digest not in self._reviewed:
                 for review in self._reviews:
@@ -111,7 +116,7 @@ class Auth:
                 if self._reviews:
                     self._reviewed[digest] = caller
         if caller is None:
-            self._failed.hit(self._failures, remote)
+            self._failed[remote] = failed + 1
             log.warning("a request without a known token from %s", remote)
             raise Unauthenticated(
                 "this token is not known" if token else "expected Authorization: Bearer <token>"
