@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
@@ -17,15 +18,15 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rqueue import identity, tokens
+from rqueue import identity, tls, tokens
 from rqueue.callbacks import Callbacks
-from rqueue.config import Config
+from rqueue.config import Config, words
 from rqueue.errors import NotReady, Refused, RqueueError
-from rqueue.files import Files
+from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
-from rqueue.store.pipeline import connect
+from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.web import routes
@@ -43,6 +44,7 @@ LATE_TICKS = 5
 GC_THRESHOLDS = (20_000, 20, 20)
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 REAPER = web.AppKey("REAPER", Reaper)
+FILES = web.AppKey("FILES", Files)
 
 
 def build(
@@ -54,11 +56,10 @@ def build(
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     files = Files()
-    redis = connect(redis_url)
+    redis = _redis(config, redis_url, files)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
-    callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
-    callbacks.sign_with(config.callback_secrets)
+    callbacks = _callbacks(config, guard, inbox_url, files)
     reaper = Reaper(store, callbacks)
 
     async def ready() -> None:
@@ -81,15 +82,15 @@ def build(
 
     async def story(_: web.Application) -> AsyncIterator[None]:
         async with callbacks:
-            task = asyncio.create_task(_story(config, store, callbacks, reaper))
+            task = asyncio.create_task(_story(store, callbacks, reaper))
             yield
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
-    app[STORE], app[REAPER] = store, reaper
+    app[STORE], app[REAPER], app[FILES] = store, reaper, files
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
-    app.cleanup_ctx.extend([redis_client, watching, story])
+    app.cleanup_ctx.extend([watching, redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if config.tokens_file:
         _ask_who(app, config, files)
@@ -124,9 +125,47 @@ def _ask_who(app: web.Application, config: Config, files: Files) -> None:
     app.cleanup_ctx.append(others)
 
 
-async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
+def _redis(config: Config, url: str, files: Files) -> Pipeline:
+    password = context = None
+    if (path := config.redis_password_file) is not None:
+        # The end of a line is the editor's, spaces may be the password's.
+        password = files.watched(
+            "RQUEUE_REDIS_PASSWORD_FILE", lambda content: content.decode().rstrip("\r\n"), path
+        )
+    ca, certificate, key = config.redis_ca_file, config.redis_cert_file, config.redis_key_file
+    named = {
+        "RQUEUE_REDIS_CA_FILE": ca,
+        "RQUEUE_REDIS_CERT_FILE": certificate,
+        "RQUEUE_REDIS_KEY_FILE": key,
+    }
+    if there := {name: path for name, path in named.items() if path is not None}:
+        context = files.watched(
+            ", ".join(there), lambda *_: tls.client(ca, certificate, key), *there.values()
+        )
+    return connect(url, config.redis_username, password, context)
+
+
+def _callbacks(config: Config, guard: Guard, inbox_url: str, files: Files) -> Callbacks:
+    base_url, trust = config.callback_base_url or inbox_url, None
+    if (ca := config.callback_ca_file) is not None:
+        trust = files.watched("RQUEUE_CALLBACK_CA_FILE", lambda _: tls.client(ca, system=True), ca)
+    callbacks = Callbacks(guard, base_url, config.callback_timeout, trust)
+    callbacks.sign_with(config.callback_secrets)
+    if (path := config.callback_secrets_file) is not None:
+
+        def sign(content: bytes) -> None:
+            secrets = words(content.decode())
+            if not secrets:
+                raise Refused("expected whsec_ and base64, the newest first")
+            callbacks.sign_with(secrets)
+
+        files.watched("RQUEUE_CALLBACK_SECRETS_FILE", sign, path)
+    return callbacks
+
+
+async def _story(store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
     """Run the reaper, once it is known with which secrets all replicas sign."""
-    while not config.callback_secrets:
+    while not callbacks.signs:
         try:
             made = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
             callbacks.sign_with([await store.callback_secret(made)])
@@ -153,7 +192,8 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
     """
     sock = listen(config.host, config.port, bool(config.tokens_file))
     host, port = sock.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if config.tls_cert_file else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     if config.redis_url:
         _serve(config, sock, Place(url, config.redis_url), started)
     else:
@@ -203,7 +243,8 @@ def _run(
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
         application = build(config, place.redis_url, place.inbox_url)
-        async with listening(application, sock, grace=config.callback_timeout):
+        port_tls = _port_tls(config, application[FILES])
+        async with listening(application, sock, config.callback_timeout, port_tls):
             # What is there now stays; of what requests leave behind, little is a circle.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
@@ -213,6 +254,15 @@ def _run(
 
     with asyncio.Runner(loop_factory=_loop) as loop, suppress(asyncio.CancelledError):
         loop.run(main())
+
+
+def _port_tls(config: Config, files: Files) -> Watched[ssl.SSLContext] | None:
+    certificate, key = config.tls_cert_file, config.tls_key_file
+    if certificate is None or key is None:
+        return None
+    return files.watched(
+        "RQUEUE_TLS_CERT_FILE, RQUEUE_TLS_KEY_FILE", lambda *_: tls.server(certificate, key), certificate, key
+    )
 
 
 def _loop() -> asyncio.AbstractEventLoop:

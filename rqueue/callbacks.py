@@ -11,6 +11,7 @@ import ipaddress
 import random
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -30,6 +31,7 @@ from yarl import URL
 
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
+from rqueue.files import Watched
 from rqueue.guard import ForbiddenTarget, Guard, literal
 
 QUICK_TRIES = 3
@@ -74,16 +76,24 @@ class Target:
 class Callbacks:
     """Delivers callbacks. Use as an async context manager, and name the secrets before the first delivery.
 
-    `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try.
+    `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try;
+    `tls` says whom to trust at a try, without it the system does.
     """
 
-    def __init__(self, guard: Guard, base_url: str, timeout: float) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        base_url: str,
+        timeout: float,
+        tls: Watched[ssl.SSLContext] | None = None,
+    ) -> None:
         self._guard = guard
         self._base = URL(base_url) if base_url else None
         if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
             raise Refused("RQUEUE_CALLBACK_BASE_URL must be http://host/… or https://host/…")
         self._signers: list[Webhook] = []
         self._timeout = timeout
+        self._tls = tls
         # What is good is remembered: jobs by the thousand have few origins.
         self._checked = lru_cache(maxsize=1024)(self.target)
         self._check_host = lru_cache(maxsize=1024)(self._check_host_of)
@@ -101,13 +111,14 @@ class Callbacks:
 
     def sign_with(self, secrets: Sequence[str]) -> None:
         """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
-        self._signers = []
+        signers = []
         for secret in secrets:
             kind, _, key = secret.partition("_")
             try:
-                self._signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
+                signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
             except (ValueError, EmptyWebhookSecretError):
                 raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
+        self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
@@ -217,6 +228,9 @@ class Callbacks:
                 response.release()
         except TimeoutError:
             return Verdict("refused", f"no answer within {self._timeout:g} s")
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            return Verdict("refused", f"the certificate cannot be trusted: {reason}"[:ERROR_LENGTH])
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenTarget):
                 return Verdict("forbidden", str(error.os_error))
@@ -233,7 +247,9 @@ class Callbacks:
         """
         with suppress(QUICKLY_TRIED_AGAIN):
             headers = self._signature(message_id, body)
-            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            response = await self._session.post(
+                url, data=body, headers=headers, allow_redirects=False, ssl=self._trust()
+            )
             if await _is_final(response):
                 return response
         await asyncio.sleep(self._again.retry_options.get_timeout(1))
@@ -242,7 +258,12 @@ class Callbacks:
             request.headers.update(self._signature(message_id, body))
             return await handler(request)
 
-        return await self._again.post(url, data=body, allow_redirects=False, middlewares=(sign,))
+        return await self._again.post(
+            url, data=body, allow_redirects=False, middlewares=(sign,), ssl=self._trust()
+        )
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        return self._tls.value if self._tls is not None else True
 
     def _signature(self, message_id: str, body: bytes) -> dict[str, str]:
         now, text = _now(), body.decode()

@@ -68,9 +68,9 @@ def worker() -> None:
     except Refused as error:
         click.echo(f"rqueue: {error.message}", err=True)
         sys.exit(2)
-    settings = config.read()
-    _log_as(settings.log_format, settings.log_level, worker=line.worker)
     try:
+        settings = config.read()
+        _log_as(settings.log_format, settings.log_level, worker=line.worker)
         app.work(settings, line)
     except Refused as error:
         # The supervisor shows it, once for all workers.

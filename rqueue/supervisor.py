@@ -187,9 +187,13 @@ class _Supervisor:
 
     def _heard(self, number: int, pid: int, said: dict[str, str]) -> None:
         if "refused" in said:
-            # A reason that lasts, and the same for all: started again, it would only refuse again.
-            self._refused = said["refused"]
-            self._stop()
+            if self._unheard:
+                # A reason that lasts, and the same for all: started again, it would only refuse again.
+                self._refused = said["refused"]
+                self._stop()
+            else:
+                # All have started once with these settings: a file of theirs broke, and may be mended.
+                log.error("a worker cannot start: %s", said["refused"], extra={"worker": number, "pid": pid})
             return
         log.info("a worker listens", extra={"worker": number, "pid": pid})
         if self._unheard:
