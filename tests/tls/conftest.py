@@ -14,7 +14,8 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return LOOPS
+    # What runs in a process of its own chooses its own.
+    return LOOPS if item.path.stem != "test_service" else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

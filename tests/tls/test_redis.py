@@ -23,9 +23,10 @@ from tests.tls.pems import Authority, Pair
 
 PASSWORD = "pä55 w/o?rd#@:%20'\"\\"
 
-pytestmark = pytest.mark.skipif(
+needs_redis = pytest.mark.skipif(
     shutil.which("redis-server") is None, reason="NOT TRIED: Debian's package redis-server is not installed"
 )
+pytestmark = needs_redis
 
 
 @contextmanager
