@@ -1,6 +1,7 @@
 """HTTPS on a port of our own: who is served, and who does not hold it up."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import time
@@ -89,8 +90,10 @@ async def test_who_is_in_its_handshake_does_not_hold_up_the_end(ours):
         writer.transport.abort()
 
 
-async def test_who_does_not_trust_the_certificate_disturbs_nobody(authority, stranger, ours):
+async def test_who_does_not_trust_the_certificate_disturbs_nobody(authority, stranger, ours, caplog):
     async with serving(ours) as port:
         with pytest.raises(ssl.SSLCertVerificationError):
             await shown(port, stranger)
         assert await shown(port, authority) == serial(ours.certificate)
+    gc.collect()  # a task's exception that nobody took is logged when it is collected
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []

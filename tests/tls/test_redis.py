@@ -127,6 +127,20 @@ async def test_without_any_file_the_system_s_authorities_are_trusted_and_no_othe
             await pipeline.call("PING")
 
 
+async def test_where_an_authority_is_named_the_system_s_are_not_trusted(
+    authority, client, port, password, stranger, monkeypatch
+):
+    """The system's are where OpenSSL is told to look for them."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    ends = trusting(None, client)
+    async with connect(f"rediss://127.0.0.1:{port}", password=password, tls=ends) as pipeline:
+        assert await pipeline.call("PING") == "PONG"
+    ends = trusting(stranger.path, client)
+    async with connect(f"rediss://127.0.0.1:{port}", password=password, tls=ends) as pipeline:
+        with pytest.raises(exceptions.ConnectionError, match="certificate verify failed"):
+            await pipeline.call("PING")
+
+
 async def test_the_certificate_of_another_host_is_not_trusted(authority, client, password, tmp_path):
     with redis_server(tmp_path, authority, authority.issue("redis.test")) as port:
         ends = trusting(authority.path, client)

@@ -235,7 +235,7 @@ async def test_a_wrong_password_is_shown_nowhere_and_a_new_one_needs_no_restart(
     ("name", "content"),
     [
         ("RQUEUE_REDIS_URL_FILE", "\n"),
-        ("RQUEUE_REDIS_URL_FILE", "redis://:s3cretword#@127.0.0.1:6379"),
+        ("RQUEUE_REDIS_URL_FILE", "redis://:63790#s3cretword@127.0.0.1:6379"),
         ("RQUEUE_REDIS_URL_FILE", "redis://u:1/s3cretword@127.0.0.1:6379"),
         ("RQUEUE_REDIS_CA_FILE", "s3cretword"),
         ("RQUEUE_REDIS_PASSWORD_FILE", ""),
