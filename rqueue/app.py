@@ -93,7 +93,7 @@ def build(
     app.cleanup_ctx.extend([watching, redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if config.tokens_file:
-        _ask_who(app, config, files)
+        _ask_who(app, config, config.tokens_file, files)
     elif config.auth_keystone or config.auth_kubernetes == "true":
         raise Refused(
             "RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE need RQUEUE_TOKENS_FILE, be it `tokens: []`"
@@ -103,9 +103,9 @@ def build(
     return app
 
 
-def _ask_who(app: web.Application, config: Config, files: Files) -> None:
+def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:
     """From now on the application lets in only who is known. Raises Refused for a bad tokens file."""
-    file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, Path(config.tokens_file))
+    file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, path)
     reviews: list[Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))

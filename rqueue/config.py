@@ -87,7 +87,7 @@ SETTINGS = (
     Setting(
         "TOKENS_FILE",
         "",
-        str,
+        _file,
         "YAML of who may do what, read again when it changes; empty: the API is open, on loopback only",
     ),
     Setting(
@@ -169,7 +169,7 @@ class Config:
     redis_key_file: Path | None
     data_dir: Path
     namespace: str
-    tokens_file: str
+    tokens_file: Path | None
     token_rate: int
     auth_kubernetes: str
     auth_kubernetes_audience: str

@@ -41,7 +41,7 @@ async def guarded(path: Any, namespace: str, redis_url: str, **config: Any) -> A
         owners = (OWN,) if role == Role.CLIENT else ()
         made[str(role)], entry = tokens.make(str(role), role, (), owners)
         tokens.add(path, entry)
-    config = {"tokens_file": str(path), "token_rate": 100_000, **config}
+    config = {"tokens_file": path, "token_rate": 100_000, **config}
     async with serving(config_of(namespace, **config), redis_url) as service:
         yield Guarded(service, made, path)
 
@@ -195,7 +195,7 @@ async def test_a_client_of_several_owners_lists_them_in_one_order(
 ) -> None:
     token, entry = tokens.make("two", "client", (), ("a", "b"))
     tokens.add(tmp_path / "t", entry)
-    async with serving(config_of(namespace, tokens_file=str(tmp_path / "t")), redis_url) as service:
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url) as service:
         await service.store.create("vm", [new(f"j{n}", "abc"[n % 3]) for n in range(300)])
         await service.store.move("vm", "j4", "front")
         answer = await ask(service, "GET", "/v1/vm/", headers={"Authorization": f"Bearer {token}"})
@@ -251,7 +251,7 @@ async def test_a_token_is_for_its_types(
 ) -> None:
     token, entry = tokens.make("gpus", "admin", ("gpu",), ())
     tokens.add(tmp_path / "t", entry)
-    async with serving(config_of(namespace, tokens_file=str(tmp_path / "t")), redis_url) as service:
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url) as service:
         await service.store.configure("vm", {"paused": True})
         await service.store.configure("gpu", {"paused": True})
         said = {"headers": {"Authorization": f"Bearer {token}"}}
