@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
+from rqueue import metrics
 from rqueue.callbacks import Callbacks
 from rqueue.config import Config
 from rqueue.errors import NotReady, Refused, RqueueError
@@ -26,7 +27,7 @@ from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.web import routes
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, READY, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -65,6 +66,10 @@ def build(
         if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
             raise NotReady("the reaper has not ticked lately")
 
+    async def scrape(accept: str) -> tuple[bytes, str]:
+        # In a thread, since thousands of series take longer to write than a request may wait.
+        return await asyncio.to_thread(metrics.text, accept, [metrics.counts()], {}, process=True)
+
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:
             yield
@@ -78,7 +83,7 @@ def build(
 
     app[STORE], app[REAPER] = store, reaper
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
-    app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
+    app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app.cleanup_ctx.extend([redis_client, story])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:

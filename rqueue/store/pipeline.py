@@ -11,6 +11,7 @@ A command whose connection broke before its reply came is sent once more: every 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 import hiredis
@@ -20,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from rqueue import metrics
 from rqueue.errors import Refused
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -33,6 +35,7 @@ AT_ONCE = 8
 REPLY_SECONDS = 5.0
 
 Word = str | bytes | int | float
+_SECONDS, _ERRORS = metrics.REDIS.cell(), metrics.REDIS_ERRORS.cell()
 # A command and its reply to come.
 _Entry = tuple[bytes, "asyncio.Future[Any]"]
 
@@ -89,24 +92,38 @@ class Pipeline:
     async def call(self, *words: Word) -> Any:
         """As in Redis."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            reply = await self._sent(packed)
-        except _Lost:
-            reply = await self._sent(packed)
+            try:
+                reply = await self._sent(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                reply = await self._sent(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         if isinstance(reply, ResponseError):
-            raise reply
+            raise _counted(reply)
         return reply
 
     async def calls(self, *commands: Sequence[Word]) -> list[Any]:
         """As in Redis."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            replies = await self._sent_together(packed)
-        except _Lost:
-            replies = await self._sent_together(packed)
+            try:
+                replies = await self._sent_together(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                replies = await self._sent_together(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise reply
+                raise _counted(reply)
         return replies
 
     def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
@@ -258,6 +275,13 @@ class _Lane(asyncio.Protocol):
         if connection is not None:
             connection._close()  # type: ignore[no-untyped-call]
         _fail(owed, kind, said)
+
+
+def _counted(refusal: ResponseError) -> ResponseError:
+    """A refusal as it is. That a script is not known yet is none: it is sent then."""
+    if not str(refusal).startswith("NOSCRIPT"):
+        _ERRORS[0] += 1
+    return refusal
 
 
 def _fail(futures: Iterable["asyncio.Future[Any]"], kind: type[RedisError], said: str) -> None:

@@ -21,6 +21,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/queues/{type}/pools/{pool}", queues.delete_pool),
     ("GET", "/healthz", service.healthz),
     ("GET", "/readyz", service.readyz),
+    ("GET", "/metrics", service.metrics),
 )
 # Only on the embedded server, for trying out.
 INBOX_ROUTES: tuple[tuple[str, str, Handler], ...] = (

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from rqueue.errors import Malformed, RqueueError
 from rqueue.web.answers import refusal
+from rqueue.web.counting import UNUSED, Counting
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -45,7 +46,13 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
 
     def protocol() -> _Protocol:
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.
-        return _Protocol(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        return _Protocol(
+            manager,
+            loop=loop,
+            access_log=UNUSED,
+            access_log_class=Counting,
+            auto_decompress=False,
+        )
 
     opening: set[asyncio.Task[Any]] = set()
 
