@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
+from rqueue.store.gauges import GaugeReader
 from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
@@ -56,6 +58,7 @@ def build(
     callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
     callbacks.sign_with(config.callback_secrets)
     reaper = Reaper(store, callbacks)
+    gauges = GaugeReader(redis, config.namespace, now)
 
     async def ready() -> None:
         try:
@@ -68,7 +71,8 @@ def build(
 
     async def scrape(accept: str) -> tuple[bytes, str]:
         # In a thread, since thousands of series take longer to write than a request may wait.
-        return await asyncio.to_thread(metrics.text, accept, [metrics.counts()], {}, process=True)
+        read = await gauges.read() | {metrics.REAPER_LAG: {(): time.monotonic() - reaper.ticked}}
+        return await asyncio.to_thread(metrics.text, accept, [metrics.counts()], read, process=True)
 
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:

@@ -24,7 +24,8 @@ from prometheus_client.utils import floatToGoString
 SERIES = 1000
 OTHER = "other"
 # The labels whose values clients choose; all others have a few that the service knows.
-CHOSEN = frozenset({"type", "pool", "resource"})
+POOLS = ("type", "pool", "resource")
+CHOSEN = frozenset(POOLS)
 
 Labels = tuple[str, ...]
 # One number of a counter; of a histogram, how many were in each bucket and beyond the last, and their sum.
@@ -123,6 +124,35 @@ def add(cell: Cell, numbers: Cell) -> None:
 METRICS: list[Counted | Gauge] = []
 
 # --- the whole table, in the order of docs/metrics.md ------------------------------------------------
+
+QUEUE_JOBS = Gauge("rqueue_queue_jobs", "Jobs that wait.", "type", "pool")
+OLDEST_AGE = Gauge(
+    "rqueue_queue_oldest_age_seconds",
+    "Since the creation of the job that has waited longest, of the first of each of the 8 smallest and 8"
+    " largest priorities of the line; 0 where nobody waits.",
+    *("type", "pool"),
+)
+RUNNING = Gauge("rqueue_running_jobs", "Jobs that hold capacity: called, or running.", "type")
+PAUSED = Gauge("rqueue_queue_paused", "1 where the queue is paused.", "type")
+CAPACITY = Gauge(
+    "rqueue_capacity",
+    "What a declared pool's hosts have, in the resource's unit (cpu in thousandths).",
+    *POOLS,
+)
+USED = Gauge("rqueue_used", "What calling and running jobs hold of it.", *POOLS)
+FREE = Gauge(
+    "rqueue_free", "What its hosts have left; a host that holds more than it has counts as 0.", *POOLS
+)
+LATE = Gauge(
+    "rqueue_due_late_seconds", "How late the most overdue job of a queue is to be looked at.", "type"
+)
+DAMAGED = Gauge("rqueue_queue_damaged", "1 where a key of the queue is not what it should be.", "type")
+LEFT_OUT = Gauge("rqueue_metrics_left_out", "Types, pools and resources that a scrape has no room for.")
+REDIS_UP = Gauge(
+    "rqueue_redis_up", "1 where Redis answered the scrape; else what is read from it is missing."
+)
+REAPER_LAG = Gauge("rqueue_reaper_lag_seconds", "Since the end of the reaper's last whole tick.")
+OF_QUEUES = (QUEUE_JOBS, OLDEST_AGE, RUNNING, PAUSED, CAPACITY, USED, FREE, LATE, DAMAGED)
 
 ADMISSIONS = Counted(
     "rqueue_admissions_total", "Jobs whose turn came and who got their capacity.", "type", "pool"

@@ -75,6 +75,7 @@ class Reaper:
         self._bell = asyncio.Event()
         self._passing = asyncio.Lock()
         self._last_tick = 0.0
+        self._made = time.monotonic()
         # With each the moment before which it was claimed.
         self._waiting: dict[tuple[str, str], tuple[Turn, float]] = {}
         self._lines: dict[str, deque[tuple[str, str]]] = {}
@@ -103,6 +104,11 @@ class Reaper:
     def seconds_since_tick(self) -> float:
         """How long ago the last whole tick ended."""
         return time.monotonic() - self._last_tick
+
+    @property
+    def ticked(self) -> float:
+        """The moment (time.monotonic) at which the last whole tick ended, or at which there was none yet."""
+        return self._last_tick or self._made
 
     async def run(self) -> None:
         """Wake up for pools and ticks until cancelled. Redis may go away and come back meanwhile."""

@@ -132,3 +132,22 @@ async def test_redis_away_is_counted(namespace):
         assert (await ask(service, "GET", "/v1/vm/a")).status == 503
         after = await scraped(service)
         assert value(after, "rqueue_redis_errors_total") > value(before, "rqueue_redis_errors_total")
+        assert value(after, "rqueue_redis_up") == 0
+        assert not [name for name, _ in after if name.startswith("rqueue_queue_")]
+        assert ("rqueue_reaper_lag_seconds", frozenset()) in after
+
+
+async def test_a_scrape_shows_the_line_the_pool_and_the_reaper(service, namespace):
+    odd = 'a "quoted"\nname\\'
+    await ask(service, "PUT", "/queues/a%20%22quoted%22%0Aname%5C/pools/p", POOL)
+    await ask(
+        service, "POST", "/v1/a%20%22quoted%22%0Aname%5C/", job(data={"host_aggregate": "p", "slots": 2})
+    )
+    await service.reaper.tick()
+    found = await scraped(service)
+    of = {"type": odd, "pool": "p"}
+    assert value(found, "rqueue_redis_up") == 1
+    assert ("rqueue_queue_jobs", frozenset(of.items())) in found
+    assert value(found, "rqueue_capacity", {**of, "resource": "slots"}) == 1
+    assert 0 <= value(found, "rqueue_reaper_lag_seconds") < 60
+    assert not {label for _, labels in found for label, _ in labels} & {"host", "owner", "owner_id"}
