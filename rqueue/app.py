@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from aiohttp import web
 
@@ -36,6 +37,8 @@ from rqueue.web.server import listening
 log = logging.getLogger("rqueue.app")
 
 READY_SECONDS = 2.0
+# How often a worker says what it has counted: so much is lost of one that is killed.
+TELL_SECONDS = 1.0
 LATE_TICKS = 5
 # Objects made before the collector looks at the young ones, and so many times more for the older ones: with
 # Python's own numbers it takes a twelfth of a delivery.
@@ -44,12 +47,24 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 REAPER = web.AppKey("REAPER", Reaper)
 
 
+class Said(TypedDict):
+    """What one process says of itself for a scrape; `ticked` as in Reaper."""
+
+    counts: metrics.Counts
+    ticked: float
+
+
 def build(
-    config: Config, redis_url: str, inbox_url: str = "", now: Callable[[], int] | None = None
+    config: Config,
+    redis_url: str,
+    inbox_url: str = "",
+    now: Callable[[], int] | None = None,
+    line: Line | None = None,
 ) -> web.Application:
     """The application for a Redis; `now` is the clock of a test, in microseconds.
 
-    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
+    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
+    several workers is given its `line`, and shows what all of them count.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     redis = connect(redis_url)
@@ -69,10 +84,34 @@ def build(
         if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
             raise NotReady("the reaper has not ticked lately")
 
+    def said() -> Said:
+        return {"counts": metrics.counts(), "ticked": reaper.ticked}
+
     async def scrape(accept: str) -> tuple[bytes, str]:
+        own = said()
+        try:
+            all_ = [own, *(await line.exchange(own) if line else ())]
+        except TimeoutError:
+            # Without the others the sums would go down, which would be taken for a restart.
+            raise NotReady(
+                "the process that watches the workers did not say what they have counted"
+            ) from None
+        # The moments are comparable: the clock is the machine's.
+        lag = time.monotonic() - min(of_one["ticked"] for of_one in all_)
+        read = await gauges.read() | {metrics.REAPER_LAG: {(): lag}}
+        counts = [of_one["counts"] for of_one in all_]
         # In a thread, since thousands of series take longer to write than a request may wait.
-        read = await gauges.read() | {metrics.REAPER_LAG: {(): time.monotonic() - reaper.ticked}}
-        return await asyncio.to_thread(metrics.text, accept, [metrics.counts()], read, process=True)
+        return await asyncio.to_thread(metrics.text, accept, counts, read, process=line is None)
+
+    async def telling(_: web.Application) -> AsyncIterator[None]:
+        async def tell(line: Line) -> None:
+            while True:
+                await line.tell(said())
+                await asyncio.sleep(TELL_SECONDS)
+
+        task = asyncio.create_task(tell(line)) if line else None
+        yield
+        await ended([task] if task else [])
 
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:
@@ -88,7 +127,7 @@ def build(
     app[STORE], app[REAPER] = store, reaper
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
-    app.cleanup_ctx.extend([redis_client, story])
+    app.cleanup_ctx.extend([redis_client, story, telling])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:
         routes.add(app.router, routes.INBOX_ROUTES)
@@ -152,11 +191,17 @@ def _serve(config: Config, sock: socket.socket, place: Place, started: Callable[
 
 def work(config: Config, line: Line) -> None:
     """Be one of the workers of `serve`, until SIGTERM. Raises Refused where it cannot start."""
-    _run(config, line.sock, Place(**line.told), line.listens, hurries=False)
+    if line.counts:
+        metrics.go_on_from(line.counts["counts"])
+    _run(config, line.sock, Place(**line.told), line.listens, line)
 
 
 def _run(
-    config: Config, sock: socket.socket, place: Place, started: Callable[[], None], hurries: bool = True
+    config: Config,
+    sock: socket.socket,
+    place: Place,
+    started: Callable[[], None],
+    line: Line | None = None,
 ) -> None:
     async def main() -> None:
         stop, task = asyncio.Event(), asyncio.current_task()
@@ -165,13 +210,13 @@ def _run(
         def on_signal() -> None:
             # The second one does not wait for what is in flight. A worker may get the first one twice,
             # from its supervisor and from who signals all processes there are; the supervisor kills.
-            if stop.is_set() and hurries:
+            if stop.is_set() and line is None:
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        application = build(config, place.redis_url, place.inbox_url)
+        application = build(config, place.redis_url, place.inbox_url, line=line)
         async with listening(application, sock, grace=config.callback_timeout):
             # What is there now stays; of what requests leave behind, little is a circle.
             gc.freeze()
