@@ -20,7 +20,7 @@ from aiohttp import web
 
 from rqueue import metrics
 from rqueue.callbacks import Callbacks
-from rqueue.config import Config
+from rqueue.config import Config, traced
 from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
@@ -29,8 +29,9 @@ from rqueue.store.gauges import GaugeReader
 from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
+from rqueue.traces import Traces, exported
 from rqueue.web import routes
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -60,17 +61,18 @@ def build(
     inbox_url: str = "",
     now: Callable[[], int] | None = None,
     line: Line | None = None,
+    traces: Traces | None = None,
 ) -> web.Application:
     """The application for a Redis; `now` is the clock of a test, in microseconds.
 
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
-    several workers is given its `line`, and shows what all of them count.
+    several workers is given its `line`, and shows what all of them count. `traces` are ended with it.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     redis = connect(redis_url)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
-    callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
+    callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout, traces)
     callbacks.sign_with(config.callback_secrets)
     reaper = Reaper(store, callbacks)
     gauges = GaugeReader(redis, config.namespace, now)
@@ -113,6 +115,11 @@ def build(
         yield
         await ended([task] if task else [])
 
+    async def tracing(_: web.Application) -> AsyncIterator[None]:
+        yield
+        if traces:
+            await traces.end()
+
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:
             yield
@@ -127,7 +134,8 @@ def build(
     app[STORE], app[REAPER] = store, reaper
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
-    app.cleanup_ctx.extend([redis_client, story, telling])
+    app[TRACES] = traces
+    app.cleanup_ctx.extend([tracing, redis_client, story, telling])
     routes.add(app.router, routes.ROUTES)
     if inbox_url:
         routes.add(app.router, routes.INBOX_ROUTES)
@@ -216,7 +224,9 @@ def _run(
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        application = build(config, place.redis_url, place.inbox_url, line=line)
+        application = build(
+            config, place.redis_url, place.inbox_url, line=line, traces=exported() if traced() else None
+        )
         async with listening(application, sock, grace=config.callback_timeout):
             # What is there now stays; of what requests leave behind, little is a circle.
             gc.freeze()

@@ -134,3 +134,10 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
         except ValueError as error:
             raise Refused(f"{name} is {environment[name]!r}; {error}") from None
     return Config(**values)
+
+
+def traced(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether OpenTelemetry's own variables (OTEL_…) ask for traces. The rest of them its library reads."""
+    named = any(environment.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT") for kind in ("", "TRACES_"))
+    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return named and not off and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"

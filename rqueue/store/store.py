@@ -63,24 +63,31 @@ class Store:
     # --- jobs --------------------------------------------------------------------------------------
 
     async def create(
-        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+        self, type_: str, drafts: Sequence[Draft], indexed: bool = False, traceparent: str = ""
     ) -> tuple[list[Job], list[str]]:
-        """Put jobs in line, all or none. Returns them in order, and the pools to wake.
+        """Put jobs in line, all or none; a `traceparent` is kept with each. Returns them in order, and the
+        pools to wake.
 
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
-        if len(drafts) == 1 and not indexed:
+        if len(drafts) == 1 and not indexed and not traceparent:
             return await self._together.create(type_, drafts[0])
-        return await self._create(type_, drafts, indexed)
+        return await self._create(type_, drafts, indexed, traceparent)
 
     async def _create(
-        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+        self, type_: str, drafts: Sequence[Draft], indexed: bool = False, traceparent: str = ""
     ) -> tuple[list[Job], list[str]]:
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
             pools, at, *found = await self._run(
-                "create", type_, *rest, new_type=True, nonce=self._nonce(), default_pool=DEFAULTS.default_pool
+                "create",
+                type_,
+                *rest,
+                new_type=True,
+                nonce=self._nonce(),
+                default_pool=DEFAULTS.default_pool,
+                traceparent=traceparent,
             )
         return created(type_, drafts, int(at), found), pools
 

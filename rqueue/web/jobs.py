@@ -12,7 +12,7 @@ from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
 from rqueue.errors import RqueueError
 from rqueue.web import schemas
 from rqueue.web.answers import answer, body, names
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
 
 log = logging.getLogger("rqueue.web")
 
@@ -60,9 +60,17 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
 async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
     (type_,) = names(request)
+    traces = request.app[TRACES]
+    if traces is None or "traceparent" not in request.headers:
+        return await _create(request, type_)
+    with traces.create(request.headers["traceparent"], type_, "/v1/{type}/") as traceparent:
+        return await _create(request, type_, traceparent)
+
+
+async def _create(request: web.Request, type_: str, traceparent: str = "") -> web.Response:
     written = await body(request)
     drafts = schemas.drafts(written, request.app[CHECK_CALLBACK])
-    jobs, pools = await request.app[STORE].create(type_, drafts, indexed=isinstance(written, list))
+    jobs, pools = await request.app[STORE].create(type_, drafts, isinstance(written, list), traceparent)
     for pool in pools:
         request.app[WAKE](type_, pool)
     documents = [job.document() for job in jobs]
