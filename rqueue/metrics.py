@@ -164,6 +164,11 @@ DELIVERIES = Counted(
     *("type", "outcome"),
 )
 DELIVERY = Counted("rqueue_delivery_seconds", "How long a round of calls took.", "outcome", buckets=CALLS)
+LAPSED = Counted(
+    "rqueue_lapsed_total",
+    "Jobs that time ended: failed (not called within call_deadline) or expired (the lease lapsed).",
+    *("type", "status"),
+)
 HTTP_REQUESTS = Counted("rqueue_http_requests_total", "Requests answered.", "method", "route", "status")
 HTTP_REQUEST = Counted(
     "rqueue_http_request_seconds", "From a request's head to the end of its answer.", "route", buckets=QUICK

@@ -225,8 +225,7 @@ class Line:
     def __init__(self) -> None:
         try:
             self._line = socket.socket(fileno=os.dup(0))
-            self._lines = self._line.makefile("rb")
-            said: dict[str, Any] = orjson.loads(self._lines.readline())
+            said: dict[str, Any] = orjson.loads(self._line.makefile("rb").readline())
         except (OSError, ValueError):
             raise Refused("a worker is started by `rqueue serve` only, see RQUEUE_WORKERS") from None
         self.worker: int = said["worker"]
@@ -278,9 +277,16 @@ class Line:
         # Not a parent-death signal: that needs code between fork and exec, which is not safe in a process
         # that has threads, and is Linux's only. At once, since the service was killed: an orphan that
         # finished its work would keep the port from the service that is started next.
-        with suppress(ConnectionError):
-            for line in self._lines:
-                said = orjson.loads(line)
-                if answered := self._asked.pop(said["answers"], None):
-                    answered(said["others"])
-        os._exit(1)
+        try:
+            rest = b""
+            while heard := self._line.recv(1 << 20):
+                *lines, rest = (rest + heard).split(b"\n")
+                for line in lines:
+                    self._hear(orjson.loads(line))
+        finally:
+            os._exit(1)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        # Whoever asked may be gone, and its loop too.
+        with suppress(KeyError, RuntimeError):
+            self._asked.pop(said["answers"])(said["others"])

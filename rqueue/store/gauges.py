@@ -86,7 +86,8 @@ class _Scrape:
     async def _if_sound(self, read: Callable[..., Awaitable[T]], type_: str, *pools: list[str]) -> T | None:
         try:
             return await read(type_, *pools)
-        except StoreDamaged:
+        except (StoreDamaged, ValueError, OverflowError):
+            # The last two for numbers that no hand but a person's has written.
             self._found[metrics.DAMAGED][type_,] = 1
             return None
 
@@ -148,11 +149,13 @@ class _Scrape:
             self._left_out += max(0, len(resources) - RESOURCES)
             for name in resources[:RESOURCES]:
                 labels = (type_, pool, name)
-                capacity[labels] = sum(amounts.get(name, 0) for amounts in hosts.values())
-                used[labels] = sum(amounts.get(name, 0) for amounts in held.values())
-                free[labels] = sum(
-                    max(0, amounts.get(name, 0) - held.get(host, {}).get(name, 0))
-                    for host, amounts in hosts.items()
+                capacity[labels] = float(sum(amounts.get(name, 0) for amounts in hosts.values()))
+                used[labels] = float(sum(amounts.get(name, 0) for amounts in held.values()))
+                free[labels] = float(
+                    sum(
+                        max(0, amounts.get(name, 0) - held.get(host, {}).get(name, 0))
+                        for host, amounts in hosts.items()
+                    )
                 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from rqueue import errors
+from rqueue import errors, metrics
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
@@ -264,9 +264,12 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, *found = await self._run(
+            more, pools, failed, expired, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
+        for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
+            if number:
+                metrics.LAPSED.cell(type_, status)[0] += number
         return Work(bool(more), tuple(pools), turns_of(type_, found))
 
     async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:

@@ -150,6 +150,18 @@ async def test_what_a_hand_damaged_of_a_job_or_an_amount_is_passed_over(
     assert found[metrics.CAPACITY] == {("vm", "default", "slots"): 1}
 
 
+@pytest.mark.parametrize("written", ["9" * 400, "inf", "nan", "-5"])
+async def test_numbers_that_are_none_fail_no_scrape(store, reader, redis, namespace, written):
+    for type_ in ("bad", "good"):
+        await store.put_pool(type_, Pool("default", {"n": {"slots": 1}}))
+        await store.create(type_, [new("a")])
+    await redis.hset(f"{namespace}:{{bad}}:job:a", "CreatedAt", written)
+    await redis.hset(f"{namespace}:{{bad}}:capacity:default", "n/slots", written)
+    found = await read(reader)
+    assert found[metrics.QUEUE_JOBS]["good", "default"] == 1
+    assert "rqueue_capacity" in metrics.text("", [], found, process=False)[0].decode()
+
+
 async def test_a_storm_of_scrapes_reads_once(store, reader, clock):
     await store.create("vm", [new("a")])
     first = await reader.read()

@@ -151,3 +151,20 @@ async def test_a_scrape_shows_the_line_the_pool_and_the_reaper(service, namespac
     assert value(found, "rqueue_capacity", {**of, "resource": "slots"}) == 1
     assert 0 <= value(found, "rqueue_reaper_lag_seconds") < 60
     assert not {label for _, labels in found for label, _ in labels} & {"host", "owner", "owner_id"}
+
+
+async def test_what_time_ends_is_counted(service, namespace, receiver, clock):
+    receiver.answer = lambda request: web.Response(status=200 if request.path == "/runs" else 503)
+    settings = {"call_deadline": 60, "lease_seconds": 600}
+    await ask(service, "PUT", f"/queues/{namespace}", settings)
+    await ask(service, "PUT", f"/queues/{namespace}/pools/default", {"hosts": {"h": {"slots": 2}}})
+    for name in ("runs", "fails"):
+        await ask(service, "POST", f"/v1/{namespace}/", job(name) | {"callback": f"{receiver.url}/{name}"})
+    await service.settle()
+    clock.forward(100)
+    await service.settle()
+    clock.forward(600)
+    await service.settle()
+    found = await scraped(service)
+    for status in ("failed", "expired"):
+        assert value(found, "rqueue_lapsed_total", {"type": namespace, "status": status}) == 1

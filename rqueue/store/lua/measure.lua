@@ -19,7 +19,7 @@ local function oldest_of(line)
   local function look(member)
     local created = redis.pcall("HGET", job_ .. id_of(member), "CreatedAt")
     created = type(created) == "string" and tonumber(created) or nil
-    if created and created < (oldest or math.huge) then oldest = created end
+    if created and created >= 0 and created < (oldest or math.huge) then oldest = created end
   end
   local beyond = "-inf"
   for _ = 1, ENDS do
