@@ -11,7 +11,7 @@ from aiohttp import web
 
 from rqueue.errors import Malformed, RqueueError
 from rqueue.web.answers import refusal
-from rqueue.web.counting import UNUSED, Counting
+from rqueue.web.counting import UNUSED, Counting, timed
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -43,6 +43,7 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
     await runner.setup()
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
+    manager.request_factory = timed(manager.request_factory)
 
     def protocol() -> _Protocol:
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.

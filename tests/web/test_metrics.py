@@ -1,8 +1,11 @@
 """GET /metrics: what a scrape shows, held to what happened, read by Prometheus's own parsers."""
 
+import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
+import uvloop
 from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
@@ -168,3 +171,21 @@ async def test_what_time_ends_is_counted(service, namespace, receiver, clock):
     found = await scraped(service)
     for status in ("failed", "expired"):
         assert value(found, "rqueue_lapsed_total", {"type": namespace, "status": status}) == 1
+
+
+def test_what_takes_less_than_a_tick_of_the_loops_clock_is_measured(redis_url, namespace):
+    """On uvloop, as the service runs: its clock counts in milliseconds."""
+
+    async def main() -> list[float]:
+        sums = []
+        async with serving(config_of(namespace), redis_url) as service:
+            for _ in range(4):
+                await ask(service, "GET", "/healthz")
+                found = await scraped(service)
+                sums.append(1000 * value(found, "rqueue_http_request_seconds_sum", {"route": "/healthz"}))
+        return [after - before for before, after in pairwise(sums)]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        took = loop.run(main())
+    assert all(0 < milliseconds < 60_000 for milliseconds in took)
+    assert any(abs(milliseconds - round(milliseconds)) > 1e-4 for milliseconds in took)
