@@ -11,33 +11,39 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from aiohttp import web
 
-from rqueue import identity, tls, tokens
+from rqueue import identity, metrics, tls, tokens
 from rqueue.callbacks import Callbacks
-from rqueue.config import Config, words
+from rqueue.config import Config, traced, words
 from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
+from rqueue.store.gauges import GaugeReader
 from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
+from rqueue.traces import Traces, exported
 from rqueue.web import routes
 from rqueue.web.auth import AUTH, Auth, Review
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, READY, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
 log = logging.getLogger("rqueue.app")
 
 READY_SECONDS = 2.0
+# How often a worker says what it has counted: so much is lost of one that is killed.
+TELL_SECONDS = 1.0
 LATE_TICKS = 5
 # Objects made before the collector looks at the young ones, and so many times more for the older ones: with
 # Python's own numbers it takes a twelfth of a delivery.
@@ -47,20 +53,34 @@ REAPER = web.AppKey("REAPER", Reaper)
 FILES = web.AppKey("FILES", Files)
 
 
+class Said(TypedDict):
+    """What one process says of itself for a scrape; `ticked` as in Reaper."""
+
+    counts: metrics.Counts
+    ticked: float
+
+
 def build(
-    config: Config, redis_url: str, inbox_url: str = "", now: Callable[[], int] | None = None
+    config: Config,
+    redis_url: str,
+    inbox_url: str = "",
+    now: Callable[[], int] | None = None,
+    line: Line | None = None,
+    traces: Traces | None = None,
 ) -> web.Application:
     """The application for a Redis; `now` is the clock of a test, in microseconds.
 
-    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
+    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
+    several workers is given its `line`, and shows what all of them count. `traces` are ended with it.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     files = Files()
     redis = _redis(config, redis_url, files)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
-    callbacks = _callbacks(config, guard, inbox_url, files)
+    callbacks = _callbacks(config, guard, inbox_url, files, traces)
     reaper = Reaper(store, callbacks)
+    gauges = GaugeReader(redis, config.namespace, now)
 
     async def ready() -> None:
         try:
@@ -70,6 +90,40 @@ def build(
             raise NotReady(f"Redis did not answer within {READY_SECONDS:g} s") from None
         if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
             raise NotReady("the reaper has not ticked lately")
+
+    def said() -> Said:
+        return {"counts": metrics.counts(), "ticked": reaper.ticked}
+
+    async def scrape(accept: str) -> tuple[bytes, str]:
+        own = said()
+        try:
+            all_ = [own, *(await line.exchange(own) if line else ())]
+        except TimeoutError:
+            # Without the others the sums would go down, which would be taken for a restart.
+            raise NotReady(
+                "the process that watches the workers did not say what they have counted"
+            ) from None
+        # The moments are comparable: the clock is the machine's.
+        lag = time.monotonic() - min(of_one["ticked"] for of_one in all_)
+        read = await gauges.read() | {metrics.REAPER_LAG: {(): lag}}
+        counts = [of_one["counts"] for of_one in all_]
+        # In a thread, since thousands of series take longer to write than a request may wait.
+        return await asyncio.to_thread(metrics.text, accept, counts, read, process=line is None)
+
+    async def telling(_: web.Application) -> AsyncIterator[None]:
+        async def tell(line: Line) -> None:
+            while True:
+                await line.tell(said())
+                await asyncio.sleep(TELL_SECONDS)
+
+        task = asyncio.create_task(tell(line)) if line else None
+        yield
+        await ended([task] if task else [])
+
+    async def tracing(_: web.Application) -> AsyncIterator[None]:
+        yield
+        if traces:
+            await traces.end()
 
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:
@@ -89,8 +143,9 @@ def build(
 
     app[STORE], app[REAPER], app[FILES] = store, reaper, files
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
-    app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
-    app.cleanup_ctx.extend([watching, redis_client, story])
+    app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
+    app[TRACES] = traces
+    app.cleanup_ctx.extend([tracing, watching, redis_client, story, telling])
     routes.add(app.router, routes.ROUTES)
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
@@ -145,11 +200,13 @@ def _redis(config: Config, url: str, files: Files) -> Pipeline:
     return connect(url, config.redis_username, password, context)
 
 
-def _callbacks(config: Config, guard: Guard, inbox_url: str, files: Files) -> Callbacks:
+def _callbacks(
+    config: Config, guard: Guard, inbox_url: str, files: Files, traces: Traces | None
+) -> Callbacks:
     base_url, trust = config.callback_base_url or inbox_url, None
     if (ca := config.callback_ca_file) is not None:
         trust = files.watched("RQUEUE_CALLBACK_CA_FILE", lambda _: tls.client(ca, system=True), ca)
-    callbacks = Callbacks(guard, base_url, config.callback_timeout, trust)
+    callbacks = Callbacks(guard, base_url, config.callback_timeout, trust, traces)
     callbacks.sign_with(config.callback_secrets)
     if (path := config.callback_secrets_file) is not None:
 
@@ -223,11 +280,17 @@ def _serve(config: Config, sock: socket.socket, place: Place, started: Callable[
 
 def work(config: Config, line: Line) -> None:
     """Be one of the workers of `serve`, until SIGTERM. Raises Refused where it cannot start."""
-    _run(config, line.sock, Place(**line.told), line.listens, hurries=False)
+    if line.counts:
+        metrics.go_on_from(line.counts["counts"])
+    _run(config, line.sock, Place(**line.told), line.listens, line)
 
 
 def _run(
-    config: Config, sock: socket.socket, place: Place, started: Callable[[], None], hurries: bool = True
+    config: Config,
+    sock: socket.socket,
+    place: Place,
+    started: Callable[[], None],
+    line: Line | None = None,
 ) -> None:
     async def main() -> None:
         stop, task = asyncio.Event(), asyncio.current_task()
@@ -236,13 +299,15 @@ def _run(
         def on_signal() -> None:
             # The second one does not wait for what is in flight. A worker may get the first one twice,
             # from its supervisor and from who signals all processes there are; the supervisor kills.
-            if stop.is_set() and hurries:
+            if stop.is_set() and line is None:
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        application = build(config, place.redis_url, place.inbox_url)
+        application = build(
+            config, place.redis_url, place.inbox_url, line=line, traces=exported() if traced() else None
+        )
         port_tls = _port_tls(config, application[FILES])
         async with listening(application, sock, config.callback_timeout, port_tls):
             # What is there now stays; of what requests leave behind, little is a circle.

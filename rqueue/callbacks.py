@@ -33,6 +33,7 @@ from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
 from rqueue.files import Watched
 from rqueue.guard import ForbiddenTarget, Guard, literal
+from rqueue.traces import Traces
 
 QUICK_TRIES = 3
 QUICK_PAUSE = 0.2
@@ -86,8 +87,10 @@ class Callbacks:
         base_url: str,
         timeout: float,
         tls: Watched[ssl.SSLContext] | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._guard = guard
+        self._traces = traces
         self._base = URL(base_url) if base_url else None
         if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
             raise Refused("RQUEUE_CALLBACK_BASE_URL must be http://host/… or https://host/…")
@@ -214,6 +217,14 @@ class Callbacks:
 
     async def deliver(self, job: Job) -> Verdict:
         """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does."""
+        if self._traces is None or job.traceparent is None:
+            return await self._deliver(job)
+        with self._traces.call(job) as call:
+            verdict = await self._deliver(job, call.traceparent)
+            call.came_to(verdict.outcome)
+        return verdict
+
+    async def _deliver(self, job: Job, traceparent: str = "") -> Verdict:
         try:
             target = self.target(job.callback)
         except InvalidCallback as error:
@@ -224,7 +235,7 @@ class Callbacks:
         body = orjson.dumps(document)
         try:
             async with asyncio.timeout(self.round_seconds):
-                response = await self._called(target.url, f"adm_{job.admission}", body)
+                response = await self._called(target.url, f"adm_{job.admission}", body, traceparent)
                 response.release()
         except TimeoutError:
             return Verdict("refused", f"no answer within {self._timeout:g} s")
@@ -239,7 +250,9 @@ class Callbacks:
             return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
         return judge(response.status, response.headers.get("Retry-After"))
 
-    async def _called(self, url: URL, message_id: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _called(
+        self, url: URL, message_id: str, body: bytes, traceparent: str
+    ) -> aiohttp.ClientResponse:
         """The final answer of a round.
 
         Most receivers take the first try, so that one goes out as it is: aiohttp-retry and a middleware that
@@ -247,6 +260,8 @@ class Callbacks:
         """
         with suppress(QUICKLY_TRIED_AGAIN):
             headers = self._signature(message_id, body)
+            if traceparent:
+                headers["traceparent"] = traceparent
             response = await self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=self._trust()
             )
@@ -258,8 +273,9 @@ class Callbacks:
             request.headers.update(self._signature(message_id, body))
             return await handler(request)
 
+        more = {"traceparent": traceparent} if traceparent else None
         return await self._again.post(
-            url, data=body, allow_redirects=False, middlewares=(sign,), ssl=self._trust()
+            url, data=body, headers=more, allow_redirects=False, middlewares=(sign,), ssl=self._trust()
         )
 
     def _trust(self) -> ssl.SSLContext | bool:

@@ -248,3 +248,10 @@ def _of_use_to_redis(values: Mapping[str, Any]) -> None:
             )
         if name in ("REDIS_CA_FILE", "REDIS_CERT_FILE") and not url.startswith("rediss://"):
             raise Refused(f"{PREFIX}{name} is set, and RQUEUE_REDIS_URL does not begin with rediss://")
+
+
+def traced(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether OpenTelemetry's own variables (OTEL_…) ask for traces. The rest of them its library reads."""
+    named = any(environment.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT") for kind in ("", "TRACES_"))
+    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return named and not off and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"

@@ -31,6 +31,7 @@ from rqueue.reaper import Reaper
 from rqueue.store import embedded as embedding
 from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
+from rqueue.traces import Traces
 from rqueue.web.context import STORE
 from rqueue.web.schemas import draft as draft_of
 from rqueue.web.server import listening
@@ -277,12 +278,12 @@ def config_of(namespace: str, **changes: Any) -> Config:
 
 @asynccontextmanager
 async def serving(
-    config: Config, redis_url: str, now: Callable[[], int] | None = None
+    config: Config, redis_url: str, now: Callable[[], int] | None = None, traces: Traces | None = None
 ) -> AsyncIterator[Service]:
     """The whole service on a free port, on a real server."""
     sock = composition.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    app = composition.build(config, redis_url, f"{url}/inbox/", now)
+    app = composition.build(config, redis_url, f"{url}/inbox/", now, traces=traces)
     async with (
         listening(app, sock, grace=0.1),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,

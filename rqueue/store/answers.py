@@ -118,6 +118,7 @@ def job_of(
             else Reason.NEVER_FITS
             if bounds and exceeds(found("Demand", ""), bounds)
             else REASONS[reason],
+            found("Traceparent"),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(

@@ -13,6 +13,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError, ResponseError
 
+from rqueue import metrics
 from rqueue.errors import Refused
 from rqueue.files import Watched
 
@@ -38,6 +40,7 @@ AT_ONCE = 8
 REPLY_SECONDS = 5.0
 
 Word = str | bytes | int | float
+_SECONDS, _ERRORS = metrics.REDIS.cell(), metrics.REDIS_ERRORS.cell()
 # A command and its reply to come.
 _Entry = tuple[bytes, "asyncio.Future[Any]"]
 
@@ -140,24 +143,38 @@ class Pipeline:
     async def call(self, *words: Word) -> Any:
         """As in Redis."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            reply = await self._sent(packed)
-        except _Lost:
-            reply = await self._sent(packed)
+            try:
+                reply = await self._sent(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                reply = await self._sent(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         if isinstance(reply, ResponseError):
-            raise reply
+            raise _counted(reply)
         return reply
 
     async def calls(self, *commands: Sequence[Word]) -> list[Any]:
         """As in Redis."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            replies = await self._sent_together(packed)
-        except _Lost:
-            replies = await self._sent_together(packed)
+            try:
+                replies = await self._sent_together(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                replies = await self._sent_together(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise reply
+                raise _counted(reply)
         return replies
 
     def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
@@ -309,6 +326,13 @@ class _Lane(asyncio.Protocol):
         if connection is not None:
             connection._close()  # type: ignore[no-untyped-call]
         _fail(owed, kind, said)
+
+
+def _counted(refusal: ResponseError) -> ResponseError:
+    """A refusal as it is. That a script is not known yet is none: it is sent then."""
+    if not str(refusal).startswith("NOSCRIPT"):
+        _ERRORS[0] += 1
+    return refusal
 
 
 def _fail(futures: Iterable["asyncio.Future[Any]"], kind: type[RedisError], said: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from rqueue import errors
+from rqueue import errors, metrics
 from rqueue.domain.caller import ANYONE, Caller
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
@@ -64,19 +64,30 @@ class Store:
     # --- jobs --------------------------------------------------------------------------------------
 
     async def create(
-        self, type_: str, drafts: Sequence[Draft], indexed: bool = False, caller: Caller = ANYONE
+        self,
+        type_: str,
+        drafts: Sequence[Draft],
+        indexed: bool = False,
+        caller: Caller = ANYONE,
+        traceparent: str = "",
     ) -> tuple[list[Job], list[str]]:
-        """Put jobs in line, all or none. Returns them in order, and the pools to wake.
+        """Put jobs in line, all or none; a `traceparent` is kept with each. Returns them in order, and the
+        pools to wake.
 
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
-        if len(drafts) == 1 and not indexed:
+        if len(drafts) == 1 and not indexed and not traceparent:
             return await self._together.create(type_, drafts[0], caller)
-        return await self._create(type_, drafts, caller, indexed)
+        return await self._create(type_, drafts, caller, indexed, traceparent)
 
     async def _create(
-        self, type_: str, drafts: Sequence[Draft], caller: Caller, indexed: bool = False
+        self,
+        type_: str,
+        drafts: Sequence[Draft],
+        caller: Caller,
+        indexed: bool = False,
+        traceparent: str = "",
     ) -> tuple[list[Job], list[str]]:
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
@@ -89,6 +100,7 @@ class Store:
                 default_pool=DEFAULTS.default_pool,
                 actor=caller.name,
                 owners=caller.owned,
+                traceparent=traceparent,
             )
         return created(type_, drafts, int(at), found), pools
 
@@ -286,9 +298,12 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, *found = await self._run(
+            more, pools, failed, expired, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
+        for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
+            if number:
+                metrics.LAPSED.cell(type_, status)[0] += number
         return Work(bool(more), tuple(pools), turns_of(type_, found))
 
     async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:

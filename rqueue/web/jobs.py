@@ -15,7 +15,7 @@ from rqueue.store.store import PAGE
 from rqueue.web import schemas
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
 
 log = logging.getLogger("rqueue.web")
 
@@ -64,8 +64,16 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
 
 async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
-    (type_,), caller = typed(request), caller_of(request)
-    written = await body(request)
+    (type_,) = typed(request)
+    traces = request.app[TRACES]
+    if traces is None or "traceparent" not in request.headers:
+        return await _create(request, type_)
+    with traces.create(request.headers["traceparent"], type_, "/v1/{type}/") as traceparent:
+        return await _create(request, type_, traceparent)
+
+
+async def _create(request: web.Request, type_: str, traceparent: str = "") -> web.Response:
+    caller, written = caller_of(request), await body(request)
     drafts = schemas.drafts(written, request.app[CHECK_CALLBACK])
     indexed = isinstance(written, list)
     for index, draft in enumerate(drafts):
@@ -74,7 +82,7 @@ async def create_jobs(request: web.Request) -> web.Response:
         if draft.priority is not None:
             # To say where one stands in line is to move.
             caller.must(Right.MOVE_JOBS, f"{prefix}priority")
-    jobs, pools = await request.app[STORE].create(type_, drafts, indexed, caller)
+    jobs, pools = await request.app[STORE].create(type_, drafts, indexed, caller, traceparent)
     for pool in pools:
         request.app[WAKE](type_, pool)
     documents = [job.document() for job in jobs]

@@ -26,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/board/session", auth.show_session, Right.READ_JOBS),
     ("GET", "/healthz", service.healthz, None),
     ("GET", "/readyz", service.readyz, None),
+    ("GET", "/metrics", service.metrics, Right.READ_QUEUES),
 )
 # Only where one has to say who one is.
 LOGIN_ROUTES: tuple[Route, ...] = (

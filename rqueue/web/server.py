@@ -13,6 +13,7 @@ from aiohttp import web
 from rqueue.errors import Malformed, RqueueError
 from rqueue.files import Watched
 from rqueue.web.answers import refusal
+from rqueue.web.counting import UNUSED, Counting, timed
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -55,10 +56,17 @@ async def listening(
     await runner.setup()
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
+    manager.request_factory = timed(manager.request_factory)
 
     def protocol() -> _Protocol:
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.
-        return _Protocol(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        return _Protocol(
+            manager,
+            loop=loop,
+            access_log=UNUSED,
+            access_log_class=Counting,
+            auto_decompress=False,
+        )
 
     opening: set[asyncio.Task[Any]] = set()
 

@@ -14,7 +14,7 @@ NAMES = scripts.names()
 
 def test_there_is_a_script_for_each_verb():
     assert [
-        *("admit", "call", "configure", "create", "delete_pool", "due", "get", "list", "move"),
+        *("admit", "call", "configure", "create", "delete_pool", "due", "get", "list", "measure", "move"),
         *("put_pool", "release", "retry", "spread", "transition", "update"),
     ] == NAMES
 

@@ -2,7 +2,7 @@
 --
 -- KEYS    queue seq callbacks settings job: owner: pool:
 -- NEEDS   clock order job place resolve
--- ARGV    nonce default_pool now actor owners drafts...
+-- ARGV    nonce default_pool traceparent now actor owners drafts...
 -- REPLY   pools to wake as a list, CreatedAt, then of each job: its ID, Priority, and Pool as JSON
 -- ERRORS  duplicate_request_id duplicate_callback queue_full
 --
@@ -92,6 +92,7 @@ for i = 1, count do
     "ID", job.ID, "CreatedAt", created, "UpdatedAt", created, "OwnerID", owner_id,
     "Data", ARGV[at + 7] .. written .. ARGV[at + 8], "Callback", targets[i], "Priority", priority,
     "Status", "queued", "Pool", pool, "Demand", ARGV[at + 4], "Nonce", nonce)
+  if traceparent ~= "" then redis.call("HSET", hashes[i], "Traceparent", traceparent) end
   store_rank(job)
   named[i * 2 - 1], named[i * 2] = targets[i], id
   job.member = hex(job.rank) .. ":" .. id
