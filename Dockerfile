@@ -12,10 +12,12 @@ FROM ${BASE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
-COPY requirements.lock requirements-build.lock ./
+# Or requirements-extras.lock, for RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE.
+ARG LOCK=requirements.lock
+COPY requirements.lock requirements-extras.lock requirements-build.lock ./
 RUN python -m venv --without-pip /opt/rqueue \
     && python -m pip --python /opt/rqueue/bin/python install --no-cache-dir --no-compile \
-        --only-binary :all: --require-hashes --requirement requirements.lock \
+        --only-binary :all: --require-hashes --requirement "${LOCK}" \
     && python -m venv --without-pip /opt/build \
     && python -m pip --python /opt/build/bin/python install --no-cache-dir \
         --only-binary :all: --require-hashes --requirement requirements-build.lock

@@ -29,7 +29,8 @@ bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an h
 
 lock: $(VENV)/.developing ## make the lock files anew from setup.cfg; ARGS=--upgrade takes newer releases
 	$(LOCK) $(ARGS) --output-file requirements.lock setup.cfg
-	$(LOCK) $(ARGS) --output-file requirements-dev.lock --constraint requirements.lock --extra dev setup.cfg
+	$(LOCK) $(ARGS) --output-file requirements-extras.lock --constraint requirements.lock $(EXTRAS:%=--extra %) setup.cfg
+	$(LOCK) $(ARGS) --output-file requirements-dev.lock --constraint requirements-extras.lock --extra dev setup.cfg
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) $(ARGS) --output-file requirements-build.lock -
 
 audit: $(VENV)/.developing ## whether a known vulnerability is in what is shipped; says so where nobody can be asked
@@ -40,7 +41,7 @@ sbom: $(VENV)/.developing ## what is shipped, as CycloneDX, in dist/
 	@$(BIN)/uv venv --quiet --python $(BIN)/python build/sbom
 	@$(BIN)/uv pip install --quiet --python build/sbom --require-hashes --requirement requirements.lock
 	@$(BIN)/uv pip install --quiet --python build/sbom --no-deps .
-	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON --output-file dist/rqueue.cdx.json build/sbom/bin/python
+	$(BIN)/cyclonedx-py environment --no-validate --output-reproducible --of JSON --output-file dist/rqueue.cdx.json build/sbom/bin/python
 
 image: ## build the image; ENGINE=podman builds it with that, ARGS go to it
 	$(ENGINE) build --tag rqueue --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) $(ARGS) .
@@ -50,6 +51,8 @@ clean: ## remove what the other targets made
 
 SHELL := bash
 ENGINE ?= docker
+# What the service can do with more packages than every installation has.
+EXTRAS := kubernetes openstack
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock'
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 

@@ -129,9 +129,11 @@ class Room:
 
         `rooms` are those of earlier stages, by name.
         """
-        directory = "/"
+        directory, environment = "/", _outside()
         for step in stage[1:]:
-            if step.name == "WORKDIR":
+            if step.name == "ARG":
+                environment.update([step.words.split("=", 1)])
+            elif step.name == "WORKDIR":
                 directory = step.words
                 (self.root / directory.strip("/")).mkdir(parents=True)
             elif step.name == "COPY":
@@ -144,7 +146,7 @@ class Room:
                         source_root / source.strip("/"), self.root / Path(directory, there).relative_to("/")
                     )
             elif step.name == "RUN" and not step.words.startswith("apt-get "):
-                command = self.command(["/bin/sh", "-c", step.words], directory, _outside())
+                command = self.command(["/bin/sh", "-c", step.words], directory, environment)
                 ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
                 assert ran.returncode == 0, f"{step.words}\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}"
             else:
