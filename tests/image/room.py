@@ -70,6 +70,8 @@ def why_not() -> str:
         return "only root on Linux can"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"{' and '.join(missing)} not installed"
+    if not (Path(sys.base_prefix) / "lib" / PYTHON / "site-packages" / "pip").is_dir():
+        return "this interpreter has no pip beside it, as the base image's has"
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
     return tried.stderr.strip()
 
