@@ -12,7 +12,7 @@ FROM ${BASE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
-# Or requirements-extras.lock, for RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE.
+# Or requirements-extras.lock, for RQUEUE_AUTH_KUBERNETES, RQUEUE_AUTH_KEYSTONE and traces.
 ARG LOCK=requirements.lock
 COPY requirements.lock requirements-extras.lock requirements-build.lock ./
 RUN python -m venv --without-pip /opt/rqueue \

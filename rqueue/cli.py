@@ -84,7 +84,7 @@ def healthcheck() -> None:
     """Ask the service that runs here, by the same settings, whether it is ready: status 0, else 1."""
     try:
         settings = config.read()
-        ask(settings.host, settings.port, tls=bool(getattr(settings, "tls_cert_file", "")))
+        ask(settings.host, settings.port, tls=settings.tls_cert_file is not None)
     except (Refused, NotReady) as error:
         click.echo(f"rqueue: {error.message}", err=True)
         sys.exit(1)

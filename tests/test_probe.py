@@ -5,7 +5,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -79,25 +78,25 @@ async def test_what_is_no_http(free_port: int) -> None:
             await asyncio.to_thread(ask, "127.0.0.1", free_port)
 
 
-@pytest.fixture
-async def tls_port() -> AsyncIterator[int]:
-    """The port of a receiver of TLS, whose certificate is for another name."""
-
+async def test_a_service_with_a_certificate_for_others(tmp_path: Path) -> None:
     async def ready(_: web.Request) -> web.Response:
         return web.json_response({"ok": True})
 
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    issued = trustme.CA().issue_cert("rqueue.example")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert("rqueue.example").configure_cert(context)
+    context.load_cert_chain(certificate, key)
     app = web.Application()
     app.router.add_get("/readyz", ready)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
-
-
-async def test_a_service_with_a_certificate_for_others(tls_port: int) -> None:
-    await asyncio.to_thread(ask, "127.0.0.1", tls_port, tls=True)
-    with pytest.raises(NotReady):
-        await asyncio.to_thread(ask, "127.0.0.1", tls_port)
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        port = runner.addresses[0][1]
+        tls = {"TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
+        assert (await asyncio.to_thread(checked, port, **tls)).returncode == 0
+        assert (await asyncio.to_thread(checked, port)).returncode == 1
+    finally:
+        await runner.cleanup()
