@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test lint bench debian clean
+.PHONY: help install demo test lint chart bench debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
+
+chart: $(VENV)/.developing ## write the values into the chart's README
+	$(BIN)/python helm/readme.py
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
