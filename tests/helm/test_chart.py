@@ -10,12 +10,14 @@ import kubernetes_validate
 import pytest
 import yaml
 from helm_python import Chart, lint
+from helm_python.errors import HelmError
 
 from rqueue import __version__
 from tests.helm.chart import CASES, CHART, NAMESPACE, RELEASE, Rendered, pods, render, values
 from tests.helm.crds import SCHEMAS
 
 KUBERNETES = ("1.25", "1.31", "1.37")
+TOKEN = {"name": "portal", "sha256": "0" * 64, "role": "client"}
 cases = pytest.mark.parametrize("case", [path.name.removesuffix("-values.yaml") for path in CASES])
 
 
@@ -205,10 +207,22 @@ def test_routes_lead_to_the_service(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"ingress": {"enabled": True}}, "ingress.hosts"), ({"httpRoute": {"enabled": True}}, "parentRefs")],
+    [
+        ({"redis": {"url": "redis://h", "urlSecret": {"name": "s"}}}, "both set"),
+        ({"redis": {"username": "u"}}, "redis.url"),
+        ({"redis": {"passwordSecret": {"name": "s"}}}, "redis.url"),
+        ({"redis": {"url": "redis://h", "tls": {"secretName": "s"}}}, "rediss"),
+        ({"redis": {"url": "rediss://h", "tls": {"clientCertificate": True}}}, "secretName"),
+        ({"auth": {"existingSecret": "s", "tokens": [TOKEN]}}, "tokens.yaml"),
+        ({"auth": {"tokens": [{**TOKEN, "name": "admin"}]}}, "admin"),
+        ({"ingress": {"enabled": True}}, "ingress.hosts"),
+        ({"httpRoute": {"enabled": True}}, "parentRefs"),
+        ({"autoscaling": {"minReplicas": 7}}, "minReplicas"),
+    ],
+    ids=str,
 )
-def test_what_is_missing_is_named(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(Exception, match=said):
+def test_values_that_contradict_each_other_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(HelmError, match=said):
         render(given)
 
 
