@@ -55,7 +55,7 @@ $(VENV)/.benching: $(VENV)/.installed
 	@touch $@
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
-DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk
+DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk promtool:prometheus
 
 debian:
 	@missing=; for pair in $(DEBIAN); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \
