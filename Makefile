@@ -15,7 +15,7 @@ install: $(VENV)/.installed ## make .venv with rqueue in it
 demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
-test: $(VENV)/.developing debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
+test: $(VENV)/.developing .venv-checkov/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy, import-linter
@@ -31,7 +31,7 @@ bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an h
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 SHELL := bash
 
@@ -53,6 +53,12 @@ $(VENV)/.benching: $(VENV)/.installed
 	@echo "adding what the benchmark needs"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
+
+# It asks for many packages in versions of its own. Where it cannot be had, the scan of the chart is left out and says so.
+.venv-checkov/.installed: | $(VENV)/bin/python
+	@echo "adding checkov in .venv-checkov"
+	@$(BIN)/python -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check 'checkov >=3.3,<4' \
+	&& touch $@ || { rm -rf .venv-checkov; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
 DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk promtool:prometheus

@@ -30,14 +30,13 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from rqueue.config import PREFIX, SETTINGS
 from rqueue.store.embedded import server_binary
-from tests.helm.chart import NAMESPACE, RELEASE, Rendered, render, values
+from tests.helm.chart import CASES, NAMESPACE, RELEASE, Rendered, render, values
 
 START_SECONDS = 30
 RENDERED = render({})
-VARIABLES = {
-    row["name"] for row in RENDERED.one("Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
-}
-MISSING = sorted(VARIABLES - {PREFIX + setting.name for setting in SETTINGS})
+SERVICE = RENDERED.one("Deployment")["spec"]["template"]["spec"]["containers"][0]
+KNOWN = {PREFIX + setting.name for setting in SETTINGS}
+MISSING = sorted({row["name"] for row in SERVICE["env"]} - KNOWN)
 runs = pytest.mark.skipif(
     bool(MISSING), reason=f"NOT TRIED: this version of the service has no {' and no '.join(MISSING)} yet"
 )
@@ -210,6 +209,15 @@ async def probed(machine: Machine, probe: dict[str, Any]) -> int:
             async with session.get(url) as response:
                 return response.status
     return 0
+
+
+@runs
+@pytest.mark.parametrize("case", [path.name.removesuffix("-values.yaml") for path in CASES])
+def test_every_variable_is_a_setting(case: str) -> None:
+    container = render(values(case)).one("Deployment")["spec"]["template"]["spec"]["containers"][0]
+    written = [row["name"] for row in container["env"]]
+    assert len(set(written)) == len(written)
+    assert {name for name in written if name.startswith(PREFIX)} <= KNOWN
 
 
 @runs
