@@ -50,6 +50,8 @@ def render(given: dict[str, Any], release: str = RELEASE) -> Rendered:
 def pods(rendered: Rendered) -> list[dict[str, Any]]:
     """The spec of every pod that the objects make."""
     found = [
-        o["spec"]["template"]["spec"] for kind in ("Deployment", "StatefulSet") for o in rendered.of(kind)
+        o["spec"]["template"]["spec"]
+        for kind in ("Deployment", "StatefulSet", "Job")
+        for o in rendered.of(kind)
     ]
     return found + [o["spec"] for o in rendered.of("Pod")]

@@ -240,6 +240,27 @@ async def test_the_pods_work(machine: Machine) -> None:
 
 
 @runs
+async def test_queues_are_declared_by_a_hook_that_waits_for_the_service(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, render(values("queues")))
+    spec = machine.rendered.one("Job")["spec"]["template"]["spec"]
+    # As an install does that waits for nothing.
+    declared = asyncio.create_task(asyncio.to_thread(hook, machine, spec))
+    with valkey(machine):
+        async with service(machine):
+            said = await declared
+            assert said.returncode == 0, said.stdout + said.stderr
+            token = machine.rendered.one("Secret", f"{RELEASE}-tokens")["stringData"]["admin-token"]
+            url = f"http://127.0.0.1:{machine.http_port}/queues"
+            async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+                async with session.get(f"{url}/vm") as response:
+                    assert (await response.json())["data"]["lease_seconds"] == 86400
+                async with session.get(f"{url}/vm/pools/host1") as response:
+                    assert set((await response.json())["data"]["hosts"]) == {"node-1", "node-2"}
+                async with session.get(f"{url}/gpu%2Fa100") as response:
+                    assert response.status == 200
+
+
+@runs
 async def test_it_waits_for_redis_and_helm_test_fails_until_then(machine: Machine) -> None:
     async with service(machine) as container:
 
@@ -259,7 +280,10 @@ async def test_it_waits_for_redis_and_helm_test_fails_until_then(machine: Machin
 
 def helm_test(machine: Machine) -> "subprocess.CompletedProcess[str]":
     """Run the command of the test hook."""
-    spec = machine.rendered.one("Pod")["spec"]
+    return hook(machine, machine.rendered.one("Pod")["spec"])
+
+
+def hook(machine: Machine, spec: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
     container = spec["containers"][0]
     machine.mount(spec, container)
     python, *words = [*container["command"], *map(machine.here, container["args"])]

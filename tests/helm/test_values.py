@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from helm_python import Chart
 from helm_python.errors import HelmValuesError
 
 from helm import readme
+from rqueue.domain.policy import Settings
 from tests.helm.chart import CASES, CHART
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -63,15 +65,19 @@ FREE = {
     *("service.annotations", "ingress.annotations", "httpRoute.annotations", "serviceAccount.annotations"),
     *("nodeSelector", "podAnnotations", "podLabels", "matchLabels"),
     *("serviceMonitor.labels", "prometheusRule.labels", "dashboard.labels"),
-    # What Kubernetes itself judges.
-    "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
 }
+# What Kubernetes itself judges.
+JUDGED = "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution."
 
 
 def closed_maps() -> list[tuple[str | int, ...]]:
     """Where a name that is none must be refused."""
     paths = {".".join(map(str, path)): path for path in maps(every_value())}
-    return [path for name, path in paths.items() if not any(f".{free}." in f".{name}." for free in FREE)]
+    return [
+        path
+        for name, path in paths.items()
+        if not any(f".{name}".endswith(f".{free}") for free in FREE) and JUDGED not in name
+    ]
 
 
 @pytest.mark.parametrize("path", closed_maps(), ids=lambda path: ".".join(map(str, path)) or "top")
@@ -106,6 +112,11 @@ def test_the_schema_leaves_no_map_open() -> None:
 
     # Helm's own for the values of parents.
     assert list(closed(SCHEMA, "")) == [".properties.global"]
+
+
+def test_the_schema_knows_every_setting_of_a_queue() -> None:
+    queue = SCHEMA["properties"]["queues"]["additionalProperties"]["properties"]
+    assert set(queue["settings"]["properties"]) == {setting.name for setting in fields(Settings)}
 
 
 @pytest.mark.parametrize(
