@@ -9,52 +9,78 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypedDict
 
 from aiohttp import web
 
+from rqueue import identity, metrics, tls, tokens
 from rqueue.callbacks import Callbacks
-from rqueue.config import Config
+from rqueue.config import Config, traced, words
 from rqueue.errors import NotReady, Refused, RqueueError
+from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.embedded import embedded
-from rqueue.store.pipeline import connect
+from rqueue.store.gauges import GaugeReader
+from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
+from rqueue.traces import Traces, exported
 from rqueue.web import routes
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, READY, STORE, WAKE
+from rqueue.web.auth import AUTH, Auth, Review
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
 log = logging.getLogger("rqueue.app")
 
 READY_SECONDS = 2.0
+# How often a worker says what it has counted: so much is lost of one that is killed.
+TELL_SECONDS = 1.0
 LATE_TICKS = 5
 # Objects made before the collector looks at the young ones, and so many times more for the older ones: with
 # Python's own numbers it takes a twelfth of a delivery.
 GC_THRESHOLDS = (20_000, 20, 20)
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 REAPER = web.AppKey("REAPER", Reaper)
+FILES = web.AppKey("FILES", Files)
+
+
+class Said(TypedDict):
+    """What one process says of itself for a scrape; `ticked` as in Reaper."""
+
+    counts: metrics.Counts
+    ticked: float
 
 
 def build(
-    config: Config, redis_url: str, inbox_url: str = "", now: Callable[[], int] | None = None
+    config: Config,
+    redis_url: str,
+    inbox_url: str = "",
+    now: Callable[[], int] | None = None,
+    line: Line | None = None,
+    traces: Traces | None = None,
 ) -> web.Application:
     """The application for a Redis; `now` is the clock of a test, in microseconds.
 
-    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback.
+    With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
+    several workers is given its `line`, and shows what all of them count. `traces` are ended with it.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
-    redis = connect(redis_url)
+    files = Files()
+    redis = _redis(config, redis_url, files)
     store = Store(redis, config.namespace, now)
     guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
-    callbacks = Callbacks(guard, config.callback_base_url or inbox_url, config.callback_timeout)
-    callbacks.sign_with(config.callback_secrets)
+    callbacks = _callbacks(config, guard, inbox_url, files, traces)
     reaper = Reaper(store, callbacks)
+    gauges = GaugeReader(redis, config.namespace, now)
 
     async def ready() -> None:
         try:
@@ -65,30 +91,138 @@ def build(
         if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
             raise NotReady("the reaper has not ticked lately")
 
+    def said() -> Said:
+        return {"counts": metrics.counts(), "ticked": reaper.ticked}
+
+    async def scrape(accept: str) -> tuple[bytes, str]:
+        own = said()
+        try:
+            all_ = [own, *(await line.exchange(own) if line else ())]
+        except TimeoutError:
+            # Without the others the sums would go down, which would be taken for a restart.
+            raise NotReady(
+                "the process that watches the workers did not say what they have counted"
+            ) from None
+        # The moments are comparable: the clock is the machine's.
+        lag = time.monotonic() - min(of_one["ticked"] for of_one in all_)
+        read = await gauges.read() | {metrics.REAPER_LAG: {(): lag}}
+        counts = [of_one["counts"] for of_one in all_]
+        # In a thread, since thousands of series take longer to write than a request may wait.
+        return await asyncio.to_thread(metrics.text, accept, counts, read, process=line is None)
+
+    async def telling(_: web.Application) -> AsyncIterator[None]:
+        async def tell(line: Line) -> None:
+            while True:
+                await line.tell(said())
+                await asyncio.sleep(TELL_SECONDS)
+
+        task = asyncio.create_task(tell(line)) if line else None
+        yield
+        await ended([task] if task else [])
+
+    async def tracing(_: web.Application) -> AsyncIterator[None]:
+        yield
+        if traces:
+            await traces.end()
+
     async def redis_client(_: web.Application) -> AsyncIterator[None]:
         async with redis:
             yield
 
+    async def watching(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(files.run())
+        yield
+        await ended([task])
+
     async def story(_: web.Application) -> AsyncIterator[None]:
         async with callbacks:
-            task = asyncio.create_task(_story(config, store, callbacks, reaper))
+            task = asyncio.create_task(_story(store, callbacks, reaper))
             yield
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
-    app[STORE], app[REAPER] = store, reaper
+    app[STORE], app[REAPER], app[FILES] = store, reaper, files
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
-    app[CHECK_CALLBACK], app[READY] = callbacks.check, ready
-    app.cleanup_ctx.extend([redis_client, story])
+    app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
+    app[TRACES] = traces
+    app.cleanup_ctx.extend([tracing, watching, redis_client, story, telling])
     routes.add(app.router, routes.ROUTES)
+    if config.tokens_file:
+        _ask_who(app, config, config.tokens_file, files)
+    elif config.auth_keystone or config.auth_kubernetes == "true":
+        raise Refused(
+            "RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE need RQUEUE_TOKENS_FILE, be it `tokens: []`"
+        )
     if inbox_url:
         routes.add(app.router, routes.INBOX_ROUTES)
     return app
 
 
-async def _story(config: Config, store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
+def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:
+    """From now on the application lets in only who is known. Raises Refused for a bad tokens file."""
+    file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, path)
+    reviews: list[Review] = []
+    app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
+    app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
+    routes.add(app.router, routes.LOGIN_ROUTES)
+
+    async def others(_: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if config.auth_kubernetes == "true":
+                audience = config.auth_kubernetes_audience
+                review = identity.kubernetes(lambda: file.value, audience)
+                reviews.append(await stack.enter_async_context(review))
+            if config.auth_keystone:
+                review = identity.keystone(config.auth_keystone, config.auth_keystone_role)
+                reviews.append(await stack.enter_async_context(review))
+            yield
+
+    app.cleanup_ctx.append(others)
+
+
+def _redis(config: Config, url: str, files: Files) -> Pipeline:
+    password = context = None
+    if (path := config.redis_password_file) is not None:
+        # The end of a line is the editor's, spaces may be the password's.
+        password = files.watched(
+            "RQUEUE_REDIS_PASSWORD_FILE", lambda content: content.decode().rstrip("\r\n"), path
+        )
+    ca, certificate, key = config.redis_ca_file, config.redis_cert_file, config.redis_key_file
+    named = {
+        "RQUEUE_REDIS_CA_FILE": ca,
+        "RQUEUE_REDIS_CERT_FILE": certificate,
+        "RQUEUE_REDIS_KEY_FILE": key,
+    }
+    if there := {name: path for name, path in named.items() if path is not None}:
+        context = files.watched(
+            ", ".join(there), lambda *_: tls.client(ca, certificate, key), *there.values()
+        )
+    return connect(url, config.redis_username, password, context)
+
+
+def _callbacks(
+    config: Config, guard: Guard, inbox_url: str, files: Files, traces: Traces | None
+) -> Callbacks:
+    base_url, trust = config.callback_base_url or inbox_url, None
+    if (ca := config.callback_ca_file) is not None:
+        trust = files.watched("RQUEUE_CALLBACK_CA_FILE", lambda _: tls.client(ca, system=True), ca)
+    callbacks = Callbacks(guard, base_url, config.callback_timeout, trust, traces)
+    callbacks.sign_with(config.callback_secrets)
+    if (path := config.callback_secrets_file) is not None:
+
+        def sign(content: bytes) -> None:
+            secrets = words(content.decode())
+            if not secrets:
+                raise Refused("expected whsec_ and base64, the newest first")
+            callbacks.sign_with(secrets)
+
+        files.watched("RQUEUE_CALLBACK_SECRETS_FILE", sign, path)
+    return callbacks
+
+
+async def _story(store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
     """Run the reaper, once it is known with which secrets all replicas sign."""
-    while not config.callback_secrets:
+    while not callbacks.signs:
         try:
             made = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
             callbacks.sign_with([await store.callback_secret(made)])
@@ -113,9 +247,10 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
 
     Raises Refused where it must not or cannot start.
     """
-    sock = listen(config.host, config.port)
+    sock = listen(config.host, config.port, bool(config.tokens_file))
     host, port = sock.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if config.tls_cert_file else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     if config.redis_url:
         _serve(config, sock, Place(url, config.redis_url), started)
     else:
@@ -126,7 +261,9 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         with embedded(config.data_dir, died=stop) as redis_url:
-            _serve(config, sock, Place(url, redis_url, f"{url}/inbox/"), started)
+            # An address that stands for all of them is none to call.
+            near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            _serve(config, sock, Place(url, redis_url, f"{near}/inbox/"), started)
         if died.is_set():
             raise Refused(f"the embedded server ended by itself; its log is in {config.data_dir}/redis.log")
 
@@ -143,11 +280,17 @@ def _serve(config: Config, sock: socket.socket, place: Place, started: Callable[
 
 def work(config: Config, line: Line) -> None:
     """Be one of the workers of `serve`, until SIGTERM. Raises Refused where it cannot start."""
-    _run(config, line.sock, Place(**line.told), line.listens, hurries=False)
+    if line.counts:
+        metrics.go_on_from(line.counts["counts"])
+    _run(config, line.sock, Place(**line.told), line.listens, line)
 
 
 def _run(
-    config: Config, sock: socket.socket, place: Place, started: Callable[[], None], hurries: bool = True
+    config: Config,
+    sock: socket.socket,
+    place: Place,
+    started: Callable[[], None],
+    line: Line | None = None,
 ) -> None:
     async def main() -> None:
         stop, task = asyncio.Event(), asyncio.current_task()
@@ -156,14 +299,17 @@ def _run(
         def on_signal() -> None:
             # The second one does not wait for what is in flight. A worker may get the first one twice,
             # from its supervisor and from who signals all processes there are; the supervisor kills.
-            if stop.is_set() and hurries:
+            if stop.is_set() and line is None:
                 task.cancel()
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        application = build(config, place.redis_url, place.inbox_url)
-        async with listening(application, sock, grace=config.callback_timeout):
+        application = build(
+            config, place.redis_url, place.inbox_url, line=line, traces=exported() if traced() else None
+        )
+        port_tls = _port_tls(config, application[FILES])
+        async with listening(application, sock, config.callback_timeout, port_tls):
             # What is there now stays; of what requests leave behind, little is a circle.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
@@ -175,25 +321,36 @@ def _run(
         loop.run(main())
 
 
+def _port_tls(config: Config, files: Files) -> Watched[ssl.SSLContext] | None:
+    certificate, key = config.tls_cert_file, config.tls_key_file
+    if certificate is None or key is None:
+        return None
+    return files.watched(
+        "RQUEUE_TLS_CERT_FILE, RQUEUE_TLS_KEY_FILE", lambda *_: tls.server(certificate, key), certificate, key
+    )
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
     return uvloop.new_event_loop()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket to listen on. Raises Refused for others than loopback, since the API is open to all."""
+def listen(host: str, port: int, guarded: bool = False) -> socket.socket:
+    """A socket to listen on. Raises Refused for others than loopback, unless callers say who they are."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise Refused(f"RQUEUE_HOST is {host!r}: {error}") from None
     family, _, _, _, address = found[0]
-    if not ipaddress.ip_address(address[0]).is_loopback:
+    if not guarded and not ipaddress.ip_address(address[0]).is_loopback:
         raise Refused(
-            f"RQUEUE_HOST is {host!r}, which others can reach, and the API asks nobody who they are yet;"
-            " expected a loopback address"
+            f"RQUEUE_HOST is {host!r}, which others can reach, and without RQUEUE_TOKENS_FILE the API asks"
+            " nobody who they are; set it, or expect a loopback address"
         )
     try:
-        return socket.create_server(address[:2], family=family)
+        # `::` is all addresses, those of IPv4 too.
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
     except OSError as error:
         raise Refused(f"cannot listen on {host} port {port}: {error}") from None

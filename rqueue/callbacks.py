@@ -11,6 +11,7 @@ import ipaddress
 import random
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -30,7 +31,9 @@ from yarl import URL
 
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
+from rqueue.files import Watched
 from rqueue.guard import ForbiddenTarget, Guard, literal
+from rqueue.traces import Traces
 
 QUICK_TRIES = 3
 QUICK_PAUSE = 0.2
@@ -74,16 +77,26 @@ class Target:
 class Callbacks:
     """Delivers callbacks. Use as an async context manager, and name the secrets before the first delivery.
 
-    `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try.
+    `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try;
+    `tls` says whom to trust at a try, without it the system does.
     """
 
-    def __init__(self, guard: Guard, base_url: str, timeout: float) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        base_url: str,
+        timeout: float,
+        tls: Watched[ssl.SSLContext] | None = None,
+        traces: Traces | None = None,
+    ) -> None:
         self._guard = guard
+        self._traces = traces
         self._base = URL(base_url) if base_url else None
         if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
             raise Refused("RQUEUE_CALLBACK_BASE_URL must be http://host/… or https://host/…")
         self._signers: list[Webhook] = []
         self._timeout = timeout
+        self._tls = tls
         # What is good is remembered: jobs by the thousand have few origins.
         self._checked = lru_cache(maxsize=1024)(self.target)
         self._check_host = lru_cache(maxsize=1024)(self._check_host_of)
@@ -101,13 +114,14 @@ class Callbacks:
 
     def sign_with(self, secrets: Sequence[str]) -> None:
         """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
-        self._signers = []
+        signers = []
         for secret in secrets:
             kind, _, key = secret.partition("_")
             try:
-                self._signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
+                signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
             except (ValueError, EmptyWebhookSecretError):
                 raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
+        self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
@@ -203,6 +217,14 @@ class Callbacks:
 
     async def deliver(self, job: Job) -> Verdict:
         """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does."""
+        if self._traces is None or job.traceparent is None:
+            return await self._deliver(job)
+        with self._traces.call(job) as call:
+            verdict = await self._deliver(job, call.traceparent)
+            call.came_to(verdict.outcome)
+        return verdict
+
+    async def _deliver(self, job: Job, traceparent: str = "") -> Verdict:
         try:
             target = self.target(job.callback)
         except InvalidCallback as error:
@@ -213,10 +235,13 @@ class Callbacks:
         body = orjson.dumps(document)
         try:
             async with asyncio.timeout(self.round_seconds):
-                response = await self._called(target.url, f"adm_{job.admission}", body)
+                response = await self._called(target.url, f"adm_{job.admission}", body, traceparent)
                 response.release()
         except TimeoutError:
             return Verdict("refused", f"no answer within {self._timeout:g} s")
+        except aiohttp.ClientConnectorCertificateError as error:
+            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            return Verdict("refused", f"the certificate cannot be trusted: {reason}"[:ERROR_LENGTH])
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenTarget):
                 return Verdict("forbidden", str(error.os_error))
@@ -225,7 +250,9 @@ class Callbacks:
             return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
         return judge(response.status, response.headers.get("Retry-After"))
 
-    async def _called(self, url: URL, message_id: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _called(
+        self, url: URL, message_id: str, body: bytes, traceparent: str
+    ) -> aiohttp.ClientResponse:
         """The final answer of a round.
 
         Most receivers take the first try, so that one goes out as it is: aiohttp-retry and a middleware that
@@ -233,7 +260,11 @@ class Callbacks:
         """
         with suppress(QUICKLY_TRIED_AGAIN):
             headers = self._signature(message_id, body)
-            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            if traceparent:
+                headers["traceparent"] = traceparent
+            response = await self._session.post(
+                url, data=body, headers=headers, allow_redirects=False, ssl=self._trust()
+            )
             if await _is_final(response):
                 return response
         await asyncio.sleep(self._again.retry_options.get_timeout(1))
@@ -242,7 +273,13 @@ class Callbacks:
             request.headers.update(self._signature(message_id, body))
             return await handler(request)
 
-        return await self._again.post(url, data=body, allow_redirects=False, middlewares=(sign,))
+        more = {"traceparent": traceparent} if traceparent else None
+        return await self._again.post(
+            url, data=body, headers=more, allow_redirects=False, middlewares=(sign,), ssl=self._trust()
+        )
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        return self._tls.value if self._tls is not None else True
 
     def _signature(self, message_id: str, body: bytes) -> dict[str, str]:
         now, text = _now(), body.decode()

@@ -2,12 +2,14 @@
 
 import logging
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from rqueue import __version__, app, config
+from rqueue import __version__, app, config, tokens
+from rqueue.domain.caller import Role
 from rqueue.errors import Refused
 from rqueue.supervisor import Line
 
@@ -66,9 +68,9 @@ def worker() -> None:
     except Refused as error:
         click.echo(f"rqueue: {error.message}", err=True)
         sys.exit(2)
-    settings = config.read()
-    _log_as(settings.log_format, settings.log_level, worker=line.worker)
     try:
+        settings = config.read()
+        _log_as(settings.log_format, settings.log_level, worker=line.worker)
         app.work(settings, line)
     except Refused as error:
         # The supervisor shows it, once for all workers.
@@ -82,6 +84,39 @@ def _started(url: str, redis_url: str) -> None:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     message = f"rqueue {__version__} listens on {url}, its Redis is {shown}"
     logging.getLogger("rqueue").info(message, extra={"url": url})
+
+
+@main.group()
+def token() -> None:
+    """Tokens for RQUEUE_TOKENS_FILE."""
+
+
+@token.command()
+@click.option("--name", required=True, help="Whose it is; it stands in the events of what was done with it.")
+@click.option(
+    "--role", required=True, type=click.Choice([role.value for role in Role]), help="What it may do."
+)
+@click.option("--type", "types", multiple=True, help="A type that it is for; again for more; none: all.")
+@click.option(
+    "--owner", "owners", multiple=True, help="An owner that it speaks for; again for more; none: all."
+)
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="The tokens file to add it to.")
+def new(name: str, role: str, types: tuple[str, ...], owners: tuple[str, ...], file: Path | None) -> None:
+    """Make a token. It is shown once, and kept nowhere: the file has its SHA-256."""
+    try:
+        secret, entry = tokens.make(name, role, types, owners)
+        if file is None:
+            click.echo(
+                f"# the token, for the client: {secret}\n# its entry, for the list `tokens` of the file:\n"
+                f"{entry}",
+                nl=False,
+            )
+        else:
+            tokens.add(file, entry)
+            click.echo(secret)
+    except Refused as error:
+        click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(2)
 
 
 @main.command()

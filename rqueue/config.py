@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rqueue.errors import Refused
+from rqueue.files import content
 
 PREFIX = "RQUEUE_"
 # What Kubernetes puts into every pod for a Service named rqueue, or rqueue-redis, and so on.
@@ -50,21 +51,67 @@ def _namespace(written: str) -> str:
     return written
 
 
-def _words(written: str) -> tuple[str, ...]:
+def _file(written: str) -> Path | None:
+    return Path(written) if written else None
+
+
+def words(written: str) -> tuple[str, ...]:
+    """What is separated by white space or commas."""
     return tuple(word for word in re.split(r"[\s,]+", written) if word)
 
 
 SETTINGS = (
-    Setting(
-        "HOST", "127.0.0.1", str, "the address to listen on; only loopback, since there are no tokens yet"
-    ),
+    Setting("HOST", "127.0.0.1", str, "the address to listen on; without RQUEUE_TOKENS_FILE only loopback"),
     Setting("PORT", "8080", _number(0, 65535), "the port to listen on; 0 takes a free one"),
+    Setting(
+        "TLS_CERT_FILE", "", _file, "the port's own certificate with its chain, in PEM; empty: plain HTTP"
+    ),
+    Setting("TLS_KEY_FILE", "", _file, "the key of RQUEUE_TLS_CERT_FILE, in PEM, without a passphrase"),
     Setting("WORKERS", "1", _number(1, 64), "how many processes share the port"),
     Setting(
         "REDIS_URL", "", str, "redis://, rediss:// or unix://; empty: an embedded server in RQUEUE_DATA_DIR"
     ),
+    Setting("REDIS_URL_FILE", "", _file, "a file that holds RQUEUE_REDIS_URL, such as a mounted Secret"),
+    Setting("REDIS_USERNAME", "", str, "the user at Redis, where the URL names none"),
+    Setting("REDIS_PASSWORD_FILE", "", _file, "a file that holds the password at Redis, as it is"),
+    Setting(
+        "REDIS_CA_FILE",
+        "",
+        _file,
+        "the only authorities trusted for a rediss:// URL, in PEM; empty: the system's",
+    ),
+    Setting("REDIS_CERT_FILE", "", _file, "the client certificate for a rediss:// URL, in PEM"),
+    Setting("REDIS_KEY_FILE", "", _file, "the key of RQUEUE_REDIS_CERT_FILE, in PEM, without a passphrase"),
     Setting("DATA_DIR", "rqueue-data", Path, "where the embedded server keeps its file, socket and log"),
     Setting("NAMESPACE", "rqueue", _namespace, "what all keys in Redis begin with"),
+    Setting(
+        "TOKENS_FILE",
+        "",
+        _file,
+        "YAML of who may do what, read again when it changes; empty: the API is open, on loopback only",
+    ),
+    Setting(
+        "TOKEN_RATE",
+        "1000",
+        _number(1, 1_000_000),
+        "how many requests a second one token may send to a process",
+    ),
+    Setting(
+        "AUTH_KUBERNETES",
+        "false",
+        _choice("false", "true"),
+        "whether ServiceAccount tokens are taken, by TokenReview, for those named in the tokens file",
+    ),
+    Setting(
+        "AUTH_KUBERNETES_AUDIENCE", "", str, "for whom such a token must be made; empty: for the API server"
+    ),
+    Setting(
+        "AUTH_KEYSTONE",
+        "",
+        str,
+        "Keystone's URL (…/v3): its tokens are those of a client, the project its owner",
+    ),
+    Setting("AUTH_KEYSTONE_ROLE", "member", str, "the role in its project that such a client must have"),
     Setting("MAX_BODY", str(1 << 20), _number(1024, 1 << 30), "the largest request body, in bytes"),
     Setting(
         "CALLBACK_BASE_URL",
@@ -76,14 +123,24 @@ SETTINGS = (
     Setting(
         "CALLBACK_SECRETS",
         "",
-        _words,
+        words,
         "signing secrets (whsec_…), the newest first, two while rotating;"
         " empty: one is made and kept in Redis",
     ),
-    Setting("CALLBACK_ALLOW", "", _words, "CIDRs and host globs that may be called whatever the rules say"),
     Setting(
-        "CALLBACK_DENY", "", _words, "CIDRs and host globs that may never be called; stronger than allow"
+        "CALLBACK_SECRETS_FILE",
+        "",
+        _file,
+        "a file that holds RQUEUE_CALLBACK_SECRETS; read again when it changes",
     ),
+    Setting(
+        "CALLBACK_CA_FILE",
+        "",
+        _file,
+        "authorities trusted for https:// callbacks besides the system's, in PEM",
+    ),
+    Setting("CALLBACK_ALLOW", "", words, "CIDRs and host globs that may be called whatever the rules say"),
+    Setting("CALLBACK_DENY", "", words, "CIDRs and host globs that may never be called; stronger than allow"),
     Setting("CALLBACK_TIMEOUT", "15", _number(1, 300), "how long one try of a callback may take, in seconds"),
     Setting(
         "LOG_FORMAT", "text", _choice("text", "json"), "text for people, json for one JSON object an event"
@@ -100,13 +157,29 @@ class Config:
 
     host: str
     port: int
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
     workers: int
     redis_url: str
+    redis_url_file: Path | None
+    redis_username: str
+    redis_password_file: Path | None
+    redis_ca_file: Path | None
+    redis_cert_file: Path | None
+    redis_key_file: Path | None
     data_dir: Path
     namespace: str
+    tokens_file: Path | None
+    token_rate: int
+    auth_kubernetes: str
+    auth_kubernetes_audience: str
+    auth_keystone: str
+    auth_keystone_role: str
     max_body: int
     callback_base_url: str
     callback_secrets: tuple[str, ...]
+    callback_secrets_file: Path | None
+    callback_ca_file: Path | None
     callback_allow: tuple[str, ...]
     callback_deny: tuple[str, ...]
     callback_timeout: int
@@ -117,7 +190,8 @@ class Config:
 def read(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the settings. Raises Refused for a value that cannot be read, and for a variable that is none.
 
-    An unknown RQUEUE_* variable stops the service: a misspelt guard must not be silently off.
+    An unknown RQUEUE_* variable stops the service: a misspelt guard must not be silently off. So do
+    settings that exclude each other, or of which one is nothing without the other.
     """
     known = {PREFIX + setting.name for setting in SETTINGS}
     for name in environment:
@@ -133,4 +207,51 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
             values[setting.name.lower()] = setting.read(written or setting.default)
         except ValueError as error:
             raise Refused(f"{name} is {environment[name]!r}; {error}") from None
+    if values["redis_url_file"]:
+        _only_one("REDIS_URL", "REDIS_URL_FILE", values)
+        values["redis_url"] = _text("RQUEUE_REDIS_URL_FILE", values["redis_url_file"])
+    _only_one("CALLBACK_SECRETS", "CALLBACK_SECRETS_FILE", values)
+    for part in ("TLS", "REDIS"):
+        _only_together(f"{part}_CERT_FILE", f"{part}_KEY_FILE", values)
+    _of_use_to_redis(values)
     return Config(**values)
+
+
+def _text(setting: str, path: Path) -> str:
+    """What is in a file, without white space around it. Raises Refused, which quotes nothing of it."""
+    try:
+        return content(setting, path).decode().strip()
+    except UnicodeDecodeError:
+        raise Refused(f"{setting}: {path} is not UTF-8") from None
+
+
+def _only_one(one: str, other: str, values: Mapping[str, Any]) -> None:
+    if values[one.lower()] and values[other.lower()]:
+        raise Refused(f"{PREFIX}{one} and {PREFIX}{other} are both set; expected one of them")
+
+
+def _only_together(one: str, other: str, values: Mapping[str, Any]) -> None:
+    if bool(values[one.lower()]) != bool(values[other.lower()]):
+        there, missing = (one, other) if values[one.lower()] else (other, one)
+        raise Refused(f"{PREFIX}{there} is set without {PREFIX}{missing}; expected both, or neither")
+
+
+def _of_use_to_redis(values: Mapping[str, Any]) -> None:
+    """A guard that is not looked at would be silently off."""
+    url = values["redis_url"]
+    for name in ("REDIS_USERNAME", "REDIS_PASSWORD_FILE", "REDIS_CA_FILE", "REDIS_CERT_FILE"):
+        if not values[name.lower()]:
+            continue
+        if not url:
+            raise Refused(
+                f"{PREFIX}{name} is set, and the embedded server has no use for it; see RQUEUE_REDIS_URL"
+            )
+        if name in ("REDIS_CA_FILE", "REDIS_CERT_FILE") and not url.startswith("rediss://"):
+            raise Refused(f"{PREFIX}{name} is set, and RQUEUE_REDIS_URL does not begin with rediss://")
+
+
+def traced(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether OpenTelemetry's own variables (OTEL_…) ask for traces. The rest of them its library reads."""
+    named = any(environment.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT") for kind in ("", "TRACES_"))
+    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return named and not off and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"

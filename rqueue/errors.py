@@ -25,6 +25,18 @@ class Malformed(RqueueError):
     code = "bad_request"
 
 
+class Unauthenticated(RqueueError):
+    """There is no token, or none that is known; send `Authorization: Bearer <token>`."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RqueueError):
+    """This token does not allow it."""
+
+    code = "forbidden"
+
+
 class Missing(RqueueError):
     """There is nothing at this path."""
 
@@ -68,6 +80,12 @@ class NotJson(Malformed):
     """The body is not JSON."""
 
     code = "not_json"
+
+
+class RateLimited(Full):
+    """Too many requests in this second; try again after Retry-After."""
+
+    code = "rate_limited"
 
 
 class UnknownField(Invalid):
@@ -173,6 +191,12 @@ class StoreDamaged(Unavailable):
     """Redis holds something else than the service wrote there."""
 
     code = "store_damaged"
+
+
+class IdentityUnavailable(Unavailable):
+    """Who this token speaks for could not be asked."""
+
+    code = "identity_unavailable"
 
 
 class NotReady(Unavailable):

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
+from rqueue import metrics
 from rqueue.callbacks import Callbacks, Verdict, full_jitter
 from rqueue.domain.job import ACCEPTED, UNREACHABLE, UNWANTED
 from rqueue.errors import (
@@ -55,6 +56,14 @@ async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
         await asyncio.wait(left, timeout=0.2)
 
 
+def _admitted(turn: Turn) -> None:
+    """Count an admission; of a job that a hand edit damaged, only that there was one."""
+    job = turn.job
+    metrics.ADMISSIONS.count(turn.type, job.pool if job else metrics.OTHER)
+    if job and job.admitted_at is not None:
+        metrics.WAIT.observe(metrics.WAIT.cell(turn.type), max(0, job.admitted_at - job.created_at) / 1e6)
+
+
 class Reaper:
     """Admits, calls and ends jobs. `run` until cancelled, or drive it by `tick` and `drain` in a test."""
 
@@ -66,6 +75,7 @@ class Reaper:
         self._bell = asyncio.Event()
         self._passing = asyncio.Lock()
         self._last_tick = 0.0
+        self._made = time.monotonic()
         # With each the moment before which it was claimed.
         self._waiting: dict[tuple[str, str], tuple[Turn, float]] = {}
         self._lines: dict[str, deque[tuple[str, str]]] = {}
@@ -94,6 +104,11 @@ class Reaper:
     def seconds_since_tick(self) -> float:
         """How long ago the last whole tick ended."""
         return time.monotonic() - self._last_tick
+
+    @property
+    def ticked(self) -> float:
+        """The moment (time.monotonic) at which the last whole tick ended, or at which there was none yet."""
+        return self._last_tick or self._made
 
     async def run(self) -> None:
         """Wake up for pools and ticks until cancelled. Redis may go away and come back meanwhile."""
@@ -207,6 +222,8 @@ class Reaper:
     def _take(self, turns: tuple[Turn, ...], asked: float) -> None:
         """Take on deliveries: at most so many to one host and port at once, the others stand in its line."""
         for turn in turns:
+            if turn.first:
+                _admitted(turn)
             key = (turn.type, turn.request_id)
             in_line = key in self._waiting
             crowded = turn.job and (len(self._waiting) >= KEPT_JOBS or len(turn.job.data) > KEPT_DATA)
@@ -259,7 +276,10 @@ class Reaper:
                 log.warning("not called: %s", error.message, extra=context)
                 return
             turn = replace(turn, claim=claim)
+        began = time.monotonic()
         verdict = await self._callbacks.deliver(job)
+        metrics.DELIVERIES.count(turn.type, verdict.outcome)
+        metrics.DELIVERY.observe(metrics.DELIVERY.cell(verdict.outcome), time.monotonic() - began)
         if verdict.outcome == "accepted":
             # One line for each would be a tenth of a delivery; the events have them.
             log.debug("called: accepted", extra=context)

@@ -3,10 +3,12 @@
 The supervisor holds the port and answers nobody; its workers do, each as a replica of the service.
 Between the two runs one line, a pair of sockets, which is the worker's stdin: down it goes what the
 worker must know besides its settings, up come that it listens or why it cannot, and its end is the
-other one's. Knows neither HTTP nor Redis.
+other one's. Up comes too what a worker has counted, which is kept for the others and for the one that is
+started in its place, unread. Knows neither HTTP nor Redis.
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -30,6 +32,9 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30
 # Whether the kernel spreads connections over sockets that share a port. macOS shares and does not spread.
 SPREADS = sys.platform == "linux"
+# The longest that either side may say: what a worker has counted, with a thousand types, is some MB.
+LINE_BYTES = 1 << 28
+ANSWER_SECONDS = 5
 # On the import path of this process, but without the working directory (-P), where anything may lie.
 _COMMAND = (sys.executable, "-P", "-m", "rqueue", "worker")
 
@@ -96,6 +101,7 @@ class _Supervisor:
         self._numbers = range(1, count + 1)
         self._unheard = set(self._numbers)  # those that have not listened yet
         self._processes: set[asyncio.subprocess.Process] = set()
+        self._counts: dict[int, Any] = {}
         self._stopping = asyncio.Event()
         self._refused = ""
 
@@ -166,7 +172,12 @@ class _Supervisor:
                     # Ctrl-C goes to the whole foreground group; it is for the supervisor to pass on.
                     start_new_session=True,
                 )
-                told = {"worker": number, "socket": sock.fileno(), "told": self._told}
+                told = {
+                    "worker": number,
+                    "socket": sock.fileno(),
+                    "told": self._told,
+                    "counts": self._counts.get(number),
+                }
             self._processes.add(process)
             if self._stopping.is_set():
                 process.terminate()
@@ -179,23 +190,34 @@ class _Supervisor:
 
     async def _listen_to(self, number: int, pid: int, line: socket.socket, told: bytes) -> None:
         """Tell a worker what it must know, and take what it says, until it ends."""
-        reader, writer = await asyncio.open_connection(sock=line)
+        reader, writer = await asyncio.open_connection(sock=line, limit=LINE_BYTES)
         with closing(writer), suppress(ConnectionError):
             writer.write(told)
             async for said in reader:
-                self._heard(number, pid, orjson.loads(said))
+                if answer := self._heard(number, pid, orjson.loads(said)):
+                    writer.write(orjson.dumps(answer) + b"\n")
 
-    def _heard(self, number: int, pid: int, said: dict[str, str]) -> None:
+    def _heard(self, number: int, pid: int, said: dict[str, Any]) -> dict[str, Any] | None:
+        """Take in what a worker says; returns what it is to be answered."""
+        if "counts" in said:
+            self._counts[number] = said["counts"]
+            others = [counts for other, counts in self._counts.items() if other != number]
+            return {"answers": said["asks"], "others": others} if "asks" in said else None
         if "refused" in said:
-            # A reason that lasts, and the same for all: started again, it would only refuse again.
-            self._refused = said["refused"]
-            self._stop()
-            return
+            if self._unheard:
+                # A reason that lasts, and the same for all: started again, it would only refuse again.
+                self._refused = said["refused"]
+                self._stop()
+            else:
+                # All have started once with these settings: a file of theirs broke, and may be mended.
+                log.error("a worker cannot start: %s", said["refused"], extra={"worker": number, "pid": pid})
+            return None
         log.info("a worker listens", extra={"worker": number, "pid": pid})
         if self._unheard:
             self._unheard.discard(number)
             if not self._unheard:
                 self._started()
+        return None
 
 
 # --- the worker's side -------------------------------------------------------------------------------
@@ -212,7 +234,11 @@ class Line:
             raise Refused("a worker is started by `rqueue serve` only, see RQUEUE_WORKERS") from None
         self.worker: int = said["worker"]
         self.told: dict[str, str] = said["told"]
+        self.counts: Any = said["counts"]  # what the worker before this one had counted, or None
         self.sock = socket.socket(fileno=said["socket"])
+        self._saying = threading.Lock()
+        self._asked: dict[int, Callable[[list[Any]], object]] = {}
+        self._questions = itertools.count()
         threading.Thread(target=self._end_with_supervisor, daemon=True).start()
 
     def listens(self) -> None:
@@ -223,14 +249,48 @@ class Line:
         """Say why this worker, or any other, cannot start."""
         self._say({"refused": message})
 
+    async def tell(self, counts: Any) -> None:
+        """Say what this worker has counted by now."""
+        await asyncio.to_thread(self._say, {"counts": counts})
+
+    async def exchange(self, counts: Any) -> list[Any]:
+        """Say the same, and get what each of the others, or who was in its place, last said.
+
+        Raises TimeoutError where the supervisor does not answer.
+        """
+        loop, question = asyncio.get_running_loop(), next(self._questions)
+        answer: asyncio.Future[list[Any]] = loop.create_future()
+
+        def answered(others: list[Any]) -> None:
+            if not answer.done():
+                answer.set_result(others)
+
+        self._asked[question] = lambda others: loop.call_soon_threadsafe(answered, others)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await asyncio.to_thread(self._say, {"counts": counts, "asks": question})
+                return await answer
+        finally:
+            self._asked.pop(question, None)
+
     def _say(self, said: dict[str, Any]) -> None:
-        with suppress(ConnectionError):
+        with self._saying, suppress(ConnectionError):
             self._line.sendall(orjson.dumps(said) + b"\n")
 
     def _end_with_supervisor(self) -> None:
         # Not a parent-death signal: that needs code between fork and exec, which is not safe in a process
         # that has threads, and is Linux's only. At once, since the service was killed: an orphan that
         # finished its work would keep the port from the service that is started next.
-        with suppress(ConnectionError):
-            self._line.recv(1)
-        os._exit(1)
+        try:
+            rest = b""
+            while heard := self._line.recv(1 << 20):
+                *lines, rest = (rest + heard).split(b"\n")
+                for line in lines:
+                    self._hear(orjson.loads(line))
+        finally:
+            os._exit(1)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        # Whoever asked may be gone, and its loop too.
+        with suppress(KeyError, RuntimeError):
+            self._asked.pop(said["answers"])(said["others"])

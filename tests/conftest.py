@@ -8,6 +8,7 @@ them run on a real server only. Nobody sleeps to be right: time is `clock`, and 
 import asyncio
 import secrets
 import shutil
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +31,7 @@ from rqueue.reaper import Reaper
 from rqueue.store import embedded as embedding
 from rqueue.store.pipeline import Pipeline, connect
 from rqueue.store.store import Store
+from rqueue.traces import Traces
 from rqueue.web.context import STORE
 from rqueue.web.schemas import draft as draft_of
 from rqueue.web.server import listening
@@ -222,16 +224,16 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application(client_max_size=1 << 24)
     app.router.add_route("*", "/{path:.*}", receiver.take)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     host, port = runner.addresses[0][:2]
-    receiver.url = f"http://{host}:{port}"
+    receiver.url = f"{'https' if tls else 'http'}://{host}:{port}"
     try:
         yield receiver
     finally:
@@ -276,12 +278,12 @@ def config_of(namespace: str, **changes: Any) -> Config:
 
 @asynccontextmanager
 async def serving(
-    config: Config, redis_url: str, now: Callable[[], int] | None = None
+    config: Config, redis_url: str, now: Callable[[], int] | None = None, traces: Traces | None = None
 ) -> AsyncIterator[Service]:
     """The whole service on a free port, on a real server."""
     sock = composition.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    app = composition.build(config, redis_url, f"{url}/inbox/", now)
+    app = composition.build(config, redis_url, f"{url}/inbox/", now, traces=traces)
     async with (
         listening(app, sock, grace=0.1),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,

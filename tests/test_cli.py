@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from rqueue import config
+from rqueue import config, tokens
 from tests.conftest import redis_at
 
 RQUEUE = Path(sys.executable).with_name("rqueue")
@@ -80,8 +80,10 @@ async def serving(directory: Path, **settings: str) -> AsyncIterator[Running]:
 
         async def listens() -> bool:
             assert process.returncode is None, running.said()
-            found = re.search(r"listens on (http://127\.0\.0\.1:[0-9]+)", running.said())
-            running.url = found[1] if found else ""
+            found = re.search(
+                r"listens on http://(?:127\.0\.0\.1|0\.0\.0\.0|\[::\])(:[0-9]+)", running.said()
+            )
+            running.url = f"http://127.0.0.1{found[1]}" if found else ""
             return bool(found)
 
         try:
@@ -408,3 +410,100 @@ def test_unknown_words_are_refused(tmp_path, words):
     result = ended(*words, cwd=tmp_path)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+# --- tokens ------------------------------------------------------------------------------------------
+
+
+def token_new(*words: str) -> "subprocess.CompletedProcess[str]":
+    return ended("token", "new", *words, cwd=Path("/"))
+
+
+async def test_a_token_that_was_made_opens_the_service(tmp_path):
+    file = tmp_path / "tokens.yaml"
+    made = token_new("--name", "portal", "--role", "client", "--owner", "a: b", "--file", str(file))
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    assert token not in file.read_text()
+    settings = {"RQUEUE_TOKENS_FILE": str(file), "RQUEUE_HOST": "0.0.0.0"}
+    async with serving(tmp_path, **settings) as service:
+        assert (await service.call("GET", "/v1/vm/"))[0] == 401
+        said = {"Authorization": f"Bearer {token}"}
+        async with service.client.get(service.url + "/board/session", headers=said) as response:
+            session = (await response.json())["data"]
+        assert (session["name"], session["owners"]) == ("portal", ["a: b"])
+        assert token not in service.said()
+
+
+def test_a_second_token_keeps_the_first_and_the_file_s_mode(tmp_path):
+    file = tmp_path / "tokens.yaml"
+    file.write_text("tokens: []\n")
+    file.chmod(0o640)
+    for name in ("a", "b"):
+        assert token_new("--name", name, "--role", "viewer", "--file", str(file)).returncode == 0
+    again = token_new("--name", "a", "--role", "viewer", "--file", str(file))
+    assert again.returncode == 2
+    assert "twice" in again.stderr
+    found = tokens.read(file.read_bytes())
+    assert sorted(caller.name for caller in found.by_digest.values()) == ["a", "b"]
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens.yaml"]
+
+
+def test_without_a_file_the_entry_is_shown():
+    made = token_new("--name", "a", "--role", "client", "--type", "vm", "--owner", "x")
+    token = re.search(r"rq_\S{43}", made.stdout)
+    assert token is not None
+    entry = made.stdout.partition("tokens` of the file:\n")[2]
+    caller = tokens.read("tokens:\n" + entry).by_digest[tokens.digest_of(token[0])]
+    assert (caller.name, caller.role, caller.types, caller.owners) == ("a", "client", {"vm"}, ("x",))
+
+
+def test_an_entry_that_the_file_would_not_take_is_refused():
+    made = token_new("--name", "a", "--role", "viewer", "--owner", "x")
+    assert (made.returncode, made.stdout) == (2, "")
+    assert "only a client is bound to owners" in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"RQUEUE_TOKENS_FILE": "/nowhere"}, "RQUEUE_TOKENS_FILE: /nowhere cannot be read"),
+        ({"RQUEUE_AUTH_KUBERNETES": "true"}, "need RQUEUE_TOKENS_FILE"),
+        ({"RQUEUE_AUTH_KEYSTONE": "https://keystone"}, "need RQUEUE_TOKENS_FILE"),
+        ({"RQUEUE_HOST": "0.0.0.0"}, "without RQUEUE_TOKENS_FILE"),
+    ],
+)
+def test_a_service_that_would_be_open_or_closed_to_all_does_not_start(tmp_path, settings, complaint):
+    done = ended("serve", cwd=tmp_path, **settings)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback; skips where it has none."""
+    # To say where a datagram would go sends none, and finds the address that it would come from.
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        address = str(probe.getsockname()[0])
+        if not address.startswith("127."):
+            return address
+    pytest.skip("NO address but loopback: whether the inbox refuses others cannot be tried here")
+
+
+async def test_the_inbox_takes_nothing_from_others(tmp_path):
+    address = own_address()
+    file = tmp_path / "tokens.yaml"
+    token_new("--name", "a", "--role", "admin", "--file", str(file))
+    async with serving(tmp_path, RQUEUE_TOKENS_FILE=str(file), RQUEUE_HOST="0.0.0.0") as service:
+        assert (await service.call("POST", "/inbox/x", {}))[0] == 200
+        service.url = service.url.replace("127.0.0.1", address)
+        assert (await service.call("POST", "/inbox/x", {}))[0] == 403
+
+
+async def test_two_colons_are_all_addresses(tmp_path):
+    file = tmp_path / "tokens.yaml"
+    token_new("--name", "a", "--role", "admin", "--file", str(file))
+    async with serving(tmp_path, RQUEUE_TOKENS_FILE=str(file), RQUEUE_HOST="::") as service:
+        assert (await service.call("GET", "/healthz"))[0] == 200
+        assert (await service.call("POST", "/inbox/x", {}))[0] == 200

@@ -1,6 +1,7 @@
 """RQUEUE_WORKERS: several real processes on one port, and what becomes of them."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import redis_at
 from tests.process import Running, alive, running
@@ -76,6 +78,16 @@ class Connection:
         self._http.request(method, path, None if body is None else orjson.dumps(body))
         with self._http.getresponse() as response:
             return response.status, orjson.loads(response.read())
+
+    async def text(self, path: str) -> str:
+        """What a GET answers that is no JSON."""
+
+        def get() -> str:
+            self._http.request("GET", path)
+            with self._http.getresponse() as response:
+                return str(response.read().decode())
+
+        return await asyncio.to_thread(get)
 
     def close(self) -> None:
         self._http.close()
@@ -541,3 +553,58 @@ def test_workers_are_told_the_place_on_no_command_line(tmp_path):
     code = "from rqueue.supervisor import _COMMAND; print(*_COMMAND)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split()[1:] == ["-P", "-m", "rqueue", "worker"]
+
+
+# --- what all of them have counted -------------------------------------------------------------------
+
+
+async def created_in_all(connection: Connection) -> float:
+    """How many creates all workers have counted, as the one at the other end says."""
+    text = await connection.text("/metrics")
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "rqueue_http_requests_total"
+        and sample.labels == {"method": "POST", "route": "/v1/{type}/", "status": "201"}
+    ]
+    return sum(found)
+
+
+@on_linux
+async def test_whichever_worker_is_asked_it_shows_what_all_have_counted(tmp_path):
+    """After each of them has died too: the next one in its place goes on counting."""
+    numbers = itertools.count()
+    async with running(tmp_path, serve_with(YOUNG_SECONDS=0), WORKERS="3") as service:
+
+        async def create(connection: Connection) -> None:
+            name = f"j{next(numbers)}"
+            assert (await connection.call("POST", "/v1/vm/", job(name, name)))[0] == 201
+
+        async def scrape(connection: Connection) -> None:
+            shown.append(await created_in_all(connection))
+
+        shown: list[float] = []
+        await to_each(service, create)
+        await to_each(service, scrape)
+        # What was shown last includes the answer of each: whoever was asked has told the supervisor by then.
+        assert shown[-1] == 3
+        assert shown == sorted(shown)
+        for round_ in (1, 2):
+            for pid in workers(service):
+                os.kill(pid, signal.SIGKILL)
+            await replaced(service, 3 * round_)
+            await to_each(service, create)
+            await to_each(service, scrape)
+            assert shown[-1] == 3 + 3 * round_
+        assert shown == sorted(shown)
+        assert await service.end() == 0
+
+
+async def test_a_scrape_with_workers_is_one_of_no_single_process(tmp_path):
+    async with running(tmp_path, WORKERS="2") as service:
+        with closing(Connection(service)) as connection:
+            text = await connection.text("/metrics")
+        names = {family.name for family in text_string_to_metric_families(text)}
+        assert "rqueue_reaper_lag_seconds" in names
+        assert not {name for name in names if name.startswith("process_")}

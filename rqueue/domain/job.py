@@ -107,6 +107,7 @@ class Job(NamedTuple):
     position: int | None = None
     ahead: int | None = None
     reason: Reason | None = None
+    traceparent: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The job as clients see it: the seed's fields in the seed's order, then what applies."""

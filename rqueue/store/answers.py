@@ -118,6 +118,7 @@ def job_of(
             else Reason.NEVER_FITS
             if bounds and exceeds(found("Demand", ""), bounds)
             else REASONS[reason],
+            found("Traceparent"),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(
@@ -239,7 +240,9 @@ def _conflict(
     if code == "duplicate_callback":
         index, holder = details
         field = f"{index}.callback" if indexed else "callback"
-        return errors.DuplicateCallback(f"this callback is taken by job {holder!r} of type {type_!r}", field)
+        # Whose it is, is not for one to know who may not know of that job.
+        by = f"by job {holder!r} of type {type_!r}" if holder else "by another's job"
+        return errors.DuplicateCallback(f"this callback is taken {by}", field)
     if code == "queue_full":
         return errors.QueueFull(
             f"queue {type_!r} may hold {details[0]} waiting jobs (max_queued), and would hold more"

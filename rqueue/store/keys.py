@@ -24,7 +24,7 @@ KEYS = {
     "seq": ("string", "the ID of the newest job"),
     "heads": ("hash", "pool → <score>:<member>, the place at which an examined pool stands still"),
     "wake": ("set", "pools that have reason to be examined again"),
-    "events": ("stream", "what happened: what, request_id, from, to; the last 10,000 or so"),
+    "events": ("stream", "what happened: what, request_id, from, to, actor; the last 10,000 or so"),
 }
 # of all types
 TYPES = "types"

@@ -9,18 +9,25 @@ A command whose connection broke before its reply came is sent once more: every 
 """
 
 import asyncio
+import re
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import hiredis
 from redis import exceptions
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError, ResponseError
 
+from rqueue import metrics
 from rqueue.errors import Refused
+from rqueue.files import Watched
 
 SCHEMES = ("redis", "rediss", "unix")
 # More than one, so that a page of a list that is on its way does not hold up the small replies.
@@ -33,6 +40,7 @@ AT_ONCE = 8
 REPLY_SECONDS = 5.0
 
 Word = str | bytes | int | float
+_SECONDS, _ERRORS = metrics.REDIS.cell(), metrics.REDIS_ERRORS.cell()
 # A command and its reply to come.
 _Entry = tuple[bytes, "asyncio.Future[Any]"]
 
@@ -47,8 +55,17 @@ class Redis(Protocol):
         """The replies to commands that are sent together; raises the first error among them."""
 
 
-def connect(url: str) -> "Pipeline":
-    """The way to the server at a URL. Connects at the first command. Raises Refused for another URL."""
+def connect(
+    url: str,
+    username: str = "",
+    password: Watched[str] | None = None,
+    tls: Watched[ssl.SSLContext] | None = None,
+) -> "Pipeline":
+    """The way to the server at a URL. Connects at the first command. Raises Refused for another URL.
+
+    Each connection takes the password and the context of that moment; without `tls` a rediss:// URL goes by
+    the system's authorities, or by its own `ssl_` options.
+    """
     if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
         raise Refused(f"RQUEUE_REDIS_URL must begin with one of: {', '.join(f'{s}://' for s in SCHEMES)}")
     try:
@@ -60,10 +77,47 @@ def connect(url: str) -> "Pipeline":
             retry=Retry(NoBackoff(), 0),
         )
         pool.make_connection()  # type: ignore[no-untyped-call]
+        parts = urlsplit(url)
+        if parts.fragment or (parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", parts.path)):
+            # The rest of a password that was not percent-encoded, and would be shown with the host.
+            raise ValueError
     except (ValueError, TypeError):
         # Without the reason: it may quote the URL, and that may hold a password.
-        raise Refused("RQUEUE_REDIS_URL is not a URL that can be read") from None
-    return Pipeline(pool.make_connection)
+        raise Refused(
+            "RQUEUE_REDIS_URL is not a URL that can be read; a password in it must be percent-encoded"
+        ) from None
+    options = pool.connection_kwargs
+    if username:
+        if options.get("username"):
+            raise Refused("RQUEUE_REDIS_USERNAME is set, and RQUEUE_REDIS_URL names a user too")
+        options["username"] = username
+    if password is not None:
+        if options.get("password"):
+            raise Refused("RQUEUE_REDIS_PASSWORD_FILE is set, and RQUEUE_REDIS_URL holds a password too")
+        options["credential_provider"] = _Credentials(options.pop("username", ""), password)
+
+    def make() -> AbstractConnection:
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+        if tls is not None and isinstance(connection, SSLConnection):
+            connection.ssl_context.context = tls.value
+        return connection
+
+    return Pipeline(make)
+
+
+class _Credentials(CredentialProvider):
+    """The password as it is now."""
+
+    def __init__(self, username: str, password: Watched[str]) -> None:
+        self._username = username
+        self._password = password
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._password.value
+        return (self._username, password) if self._username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
 
 
 class _Lost(exceptions.ConnectionError):
@@ -89,24 +143,38 @@ class Pipeline:
     async def call(self, *words: Word) -> Any:
         """As in Redis."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            reply = await self._sent(packed)
-        except _Lost:
-            reply = await self._sent(packed)
+            try:
+                reply = await self._sent(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                reply = await self._sent(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         if isinstance(reply, ResponseError):
-            raise reply
+            raise _counted(reply)
         return reply
 
     async def calls(self, *commands: Sequence[Word]) -> list[Any]:
         """As in Redis."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
+        began = monotonic()
         try:
-            replies = await self._sent_together(packed)
-        except _Lost:
-            replies = await self._sent_together(packed)
+            try:
+                replies = await self._sent_together(packed)
+            except _Lost:
+                _ERRORS[0] += 1
+                replies = await self._sent_together(packed)
+        except RedisError:
+            _ERRORS[0] += 1
+            raise
+        metrics.REDIS.observe(_SECONDS, monotonic() - began)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise reply
+                raise _counted(reply)
         return replies
 
     def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
@@ -258,6 +326,13 @@ class _Lane(asyncio.Protocol):
         if connection is not None:
             connection._close()  # type: ignore[no-untyped-call]
         _fail(owed, kind, said)
+
+
+def _counted(refusal: ResponseError) -> ResponseError:
+    """A refusal as it is. That a script is not known yet is none: it is sent then."""
+    if not str(refusal).startswith("NOSCRIPT"):
+        _ERRORS[0] += 1
+    return refusal
 
 
 def _fail(futures: Iterable["asyncio.Future[Any]"], kind: type[RedisError], said: str) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from rqueue import errors
+from rqueue import errors, metrics
+from rqueue.domain.caller import ANYONE, Caller
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
@@ -31,7 +32,7 @@ from rqueue.store.answers import (
     turns_of,
 )
 from rqueue.store.keys import Keys
-from rqueue.store.pipeline import Redis, Word
+from rqueue.store.pipeline import Redis
 from rqueue.store.scripts import ScriptError, Scripts
 from rqueue.store.together import Together
 
@@ -63,24 +64,43 @@ class Store:
     # --- jobs --------------------------------------------------------------------------------------
 
     async def create(
-        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+        self,
+        type_: str,
+        drafts: Sequence[Draft],
+        indexed: bool = False,
+        caller: Caller = ANYONE,
+        traceparent: str = "",
     ) -> tuple[list[Job], list[str]]:
-        """Put jobs in line, all or none. Returns them in order, and the pools to wake.
+        """Put jobs in line, all or none; a `traceparent` is kept with each. Returns them in order, and the
+        pools to wake.
 
         Raises DuplicateRequestID, DuplicateCallback or QueueFull; with `indexed`, the field it names
         begins with the job's index.
         """
-        if len(drafts) == 1 and not indexed:
-            return await self._together.create(type_, drafts[0])
-        return await self._create(type_, drafts, indexed)
+        if len(drafts) == 1 and not indexed and not traceparent:
+            return await self._together.create(type_, drafts[0], caller)
+        return await self._create(type_, drafts, caller, indexed, traceparent)
 
     async def _create(
-        self, type_: str, drafts: Sequence[Draft], indexed: bool = False
+        self,
+        type_: str,
+        drafts: Sequence[Draft],
+        caller: Caller,
+        indexed: bool = False,
+        traceparent: str = "",
     ) -> tuple[list[Job], list[str]]:
         rest = ["" if value is None else value for draft in drafts for value in draft]
         with answers(type_, indexed=indexed):
             pools, at, *found = await self._run(
-                "create", type_, *rest, new_type=True, nonce=self._nonce(), default_pool=DEFAULTS.default_pool
+                "create",
+                type_,
+                *rest,
+                new_type=True,
+                nonce=self._nonce(),
+                default_pool=DEFAULTS.default_pool,
+                actor=caller.name,
+                owners=caller.owned,
+                traceparent=traceparent,
             )
         return created(type_, drafts, int(at), found), pools
 
@@ -92,6 +112,7 @@ class Store:
         first: str | int = "",
         second: str = "",
         want: bool = True,
+        caller: Caller = ANYONE,
     ) -> tuple[Job | None, str, int]:
         """Move a waiting job; `where` as in move.lua.
 
@@ -111,6 +132,7 @@ class Store:
                         first=first,
                         second=second,
                         want=int(want),
+                        actor=caller.name,
                     )
                     break
                 except ScriptError as error:
@@ -141,7 +163,12 @@ class Store:
         return total
 
     async def update(
-        self, type_: str, request_id: str, callback: str | None, draft: Draft | None
+        self,
+        type_: str,
+        request_id: str,
+        callback: str | None,
+        draft: Draft | None,
+        caller: Caller = ANYONE,
     ) -> tuple[Job, list[str]]:
         """Change a waiting job's callback, or its data as in the draft. Returns it and the pools to wake.
 
@@ -159,6 +186,8 @@ class Store:
                 data_head=draft.data_head if draft else "",
                 data_tail=draft.data_tail if draft else "",
                 default_pool=DEFAULTS.default_pool,
+                actor=caller.name,
+                owners=caller.owned,
             )
         return job_of(type_, request_id, flat), pools
 
@@ -171,6 +200,7 @@ class Store:
         error: str = "",
         want: bool = True,
         claim_ms: int = 0,
+        caller: Caller = ANYONE,
     ) -> tuple[Job | None, Work]:
         """Give a job the status that `moves` has for its present one.
 
@@ -188,6 +218,8 @@ class Store:
             "lease_seconds": DEFAULTS.lease_seconds or "",
             "retention": DEFAULTS.retention,
             "want": int(want),
+            "actor": caller.name,
+            "owners": caller.owned,
         }
         script = "transition"
         if claim_ms:
@@ -198,22 +230,31 @@ class Store:
         job = job_of(type_, request_id, flat) if flat else None
         return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
-    async def get(self, type_: str, request_id: str) -> Job:
+    async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
         with answers(type_, request_id):
-            flat, *place = await self._run("get", type_, request_id=request_id)
+            flat, *place = await self._run("get", type_, request_id=request_id, owners=caller.owned)
         return job_of(type_, request_id, flat, *place)
 
     async def page(
-        self, type_: str, owner_id: str = "", status: Status | None = None, cursor: str = "", most: int = PAGE
+        self,
+        type_: str,
+        owner_id: str = "",
+        status: Status | None = None,
+        cursor: str = "",
+        most: int = PAGE,
+        caller: Caller = ANYONE,
     ) -> Page:
         """A page of jobs in order from a cursor on: live ones, or those of a status.
 
+        Of the owner that is named, which must be one of the caller's; else of all that are.
+
         May hold fewer than `most`, even none, before the end: only an empty cursor is the end.
         """
+        owned = orjson.dumps([owner_id]).decode() if owner_id else caller.owned
         if status in ENDED:
             source = "ended"
-        elif owner_id:
+        elif owned:
             source = "owner"
         else:
             source = {None: "live", Status.QUEUED: "queue"}.get(status, "running")
@@ -222,7 +263,7 @@ class Store:
                 "list",
                 type_,
                 source=source,
-                owner_id=owner_id,
+                owners=owned,
                 status=status or "",
                 cursor=cursor,
                 most=min(most, PAGE),
@@ -257,9 +298,12 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, *found = await self._run(
+            more, pools, failed, expired, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
+        for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
+            if number:
+                metrics.LAPSED.cell(type_, status)[0] += number
         return Work(bool(more), tuple(pools), turns_of(type_, found))
 
     async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:
@@ -311,28 +355,29 @@ class Store:
             )
         return Queue(type_, settings_of(mapping(settings)), queued, running, ended, tuple(sorted(pools)))
 
-    async def configure(self, type_: str, asked: dict[str, Any]) -> list[str]:
+    async def configure(self, type_: str, asked: dict[str, Any], caller: Caller = ANYONE) -> list[str]:
         """Change some settings; null gives one its default back. Returns the pools to wake.
 
         Raises UnknownField and Invalid.
         """
         settings = DEFAULTS.changed(asked)
-        written = {name: getattr(settings, name) for name in asked}
-        default = {name for name, value in written.items() if value == getattr(DEFAULTS, name)}
-        key = self._keys.of
-        changes: list[tuple[Word, ...]] = [
-            ("HDEL", key(type_, "settings"), name)
-            if name in default
-            else ("HSET", key(type_, "settings"), name, int(value) if isinstance(value, bool) else value)
-            for name, value in written.items()
-        ]
+        changes: list[str | int] = []
+        for name in asked:
+            value = getattr(settings, name)
+            is_default = value == getattr(DEFAULTS, name)
+            changes += [name, "" if is_default else int(value) if isinstance(value, bool) else value]
         with answers(type_):
-            *_, pools = await self._redis.calls(
-                ("SADD", self._keys.types, type_), *changes, ("SMEMBERS", key(type_, "wake"))
+            (pools,) = await self._run(
+                "configure",
+                type_,
+                *changes,
+                new_type=True,
+                said=orjson.dumps(asked).decode(),
+                actor=caller.name,
             )
         return list(pools)
 
-    async def put_pool(self, type_: str, pool: Pool) -> None:
+    async def put_pool(self, type_: str, pool: Pool, caller: Caller = ANYONE) -> None:
         """Declare a pool. Raises ProjectTaken."""
         amounts = {
             f"{host}/{resource}": str(amount)
@@ -348,6 +393,7 @@ class Store:
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
                 bounds=orjson.dumps(pool.bounds()).decode(),
+                actor=caller.name,
             )
 
     async def pool(self, type_: str, name: str) -> Pool:
@@ -366,10 +412,10 @@ class Store:
         own = tuple(sorted(project for project, pool in mapping(projects).items() if pool == name))
         return Pool(name, by_host(mapping(capacity)), own, by_host(mapping(used)), waiting)
 
-    async def delete_pool(self, type_: str, name: str) -> None:
+    async def delete_pool(self, type_: str, name: str, caller: Caller = ANYONE) -> None:
         """Forget a pool. Raises PoolNotFound."""
         with answers(type_):
-            await self._run("delete_pool", type_, pool=name)
+            await self._run("delete_pool", type_, pool=name, actor=caller.name)
 
     # --- the service -------------------------------------------------------------------------------
 

@@ -9,11 +9,24 @@ import orjson
 from aiohttp import web
 
 from rqueue.domain.job import MAX_NAME_BYTES
-from rqueue.errors import Conflict, Full, Invalid, Malformed, Missing, NotJson, RqueueError, Unavailable
+from rqueue.errors import (
+    Conflict,
+    Forbidden,
+    Full,
+    Invalid,
+    Malformed,
+    Missing,
+    NotJson,
+    RqueueError,
+    Unauthenticated,
+    Unavailable,
+)
 
 # The only place where a kind of error gets its status.
 STATUSES: tuple[tuple[type[RqueueError], int], ...] = (
     (Malformed, 400),
+    (Unauthenticated, 401),
+    (Forbidden, 403),
     (Missing, 404),
     (Conflict, 409),
     (Invalid, 422),
@@ -21,7 +34,12 @@ STATUSES: tuple[tuple[type[RqueueError], int], ...] = (
     (Unavailable, 503),
     (RqueueError, 500),
 )
-RETRY_AFTER_SECONDS = "1"
+# What goes with a status, whatever was wrong.
+HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "1"},
+}
 BODY_SECONDS = 20
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte & 15 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
@@ -39,7 +57,7 @@ def refusal(code: str, message: str, status: int, field: str | None = None) -> w
     if field is not None:
         error["field"] = field
     body = orjson.dumps({"ok": False, "error": error})
-    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status in (429, 503) else None
+    headers = HEADERS.get(status)
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from rqueue.store.answers import Work
 from rqueue.store.store import Store
+from rqueue.traces import Traces
 
 STORE = web.AppKey("STORE", Store)
 WAKE: web.AppKey[Callable[[str, str], None]] = web.AppKey("WAKE")
@@ -14,4 +15,8 @@ FOLLOW: web.AppKey[Callable[[str, Work, float], None]] = web.AppKey("FOLLOW")
 # For how many ms who is admitted by a handler's change is claimed; 0 where nobody is to be admitted.
 CLAIM: web.AppKey[Callable[[], int]] = web.AppKey("CLAIM")
 CHECK_CALLBACK: web.AppKey[Callable[[str], None]] = web.AppKey("CHECK_CALLBACK")
+# The text of all metrics in the form that an Accept header asks for, and its content type.
+METRICS: web.AppKey[Callable[[str], Awaitable[tuple[bytes, str]]]] = web.AppKey("METRICS")
+# None where nobody asked for traces.
+TRACES: web.AppKey[Traces | None] = web.AppKey("TRACES")
 READY: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("READY")

@@ -6,11 +6,13 @@ process is asked; the last ones only, and long bodies are cut.
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from rqueue.errors import Forbidden
 from rqueue.web.answers import answer
 from rqueue.web.context import STORE
 
@@ -21,7 +23,12 @@ SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 async def take_inbox(request: web.Request) -> web.Response:
-    """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest."""
+    """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest.
+
+    The service's own only, which come from this machine; whoever else reaches it has no token to show here.
+    """
+    if not _near(request.remote or ""):
+        raise Forbidden("the inbox takes what the service itself sends")
     arrived = {
         "at": datetime.now(UTC).isoformat(),
         "path": request.path[:VALUE_KEPT],
@@ -43,6 +50,14 @@ async def show_inbox(request: web.Request) -> web.Response:
         with suppress(ValueError):  # what a hand edit broke hides no others
             shown.append(orjson.loads(arrived))
     return answer(shown)
+
+
+def _near(remote: str) -> bool:
+    """Whether an address is this machine's own."""
+    with suppress(ValueError):
+        address = ip_address(remote)
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return False
 
 
 def _text(value: str) -> str:

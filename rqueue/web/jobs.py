@@ -8,26 +8,31 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from rqueue.domain.caller import Right
 from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
 from rqueue.errors import RqueueError
+from rqueue.store.store import PAGE
 from rqueue.web import schemas
-from rqueue.web.answers import answer, body, names
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, WAKE
+from rqueue.web.answers import answer, body
+from rqueue.web.auth import caller_of, typed
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
 
 log = logging.getLogger("rqueue.web")
 
 
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
-    (type_,) = names(request)
+    (type_,), caller = typed(request), caller_of(request)
     query = schemas.list_query(dict(request.query))
+    if query["owner_id"]:
+        caller.must_own(query["owner_id"], "owner_id")
     store, left, after = request.app[STORE], query["limit"], query["cursor"]
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     separator = b""
     while True:
         try:
-            most = [left] if left else []
-            page = await store.page(type_, query["owner_id"], query["status"], after, *most)
+            most = min(left or PAGE, PAGE)
+            page = await store.page(type_, query["owner_id"], query["status"], after, most, caller)
         except RqueueError as error:
             if not response.prepared:
                 raise
@@ -59,26 +64,42 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
 
 async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
-    (type_,) = names(request)
-    written = await body(request)
+    (type_,) = typed(request)
+    traces = request.app[TRACES]
+    if traces is None or "traceparent" not in request.headers:
+        return await _create(request, type_)
+    with traces.create(request.headers["traceparent"], type_, "/v1/{type}/") as traceparent:
+        return await _create(request, type_, traceparent)
+
+
+async def _create(request: web.Request, type_: str, traceparent: str = "") -> web.Response:
+    caller, written = caller_of(request), await body(request)
     drafts = schemas.drafts(written, request.app[CHECK_CALLBACK])
-    jobs, pools = await request.app[STORE].create(type_, drafts, indexed=isinstance(written, list))
+    indexed = isinstance(written, list)
+    for index, draft in enumerate(drafts):
+        prefix = f"{index}." if indexed else ""
+        caller.must_own(draft.owner_id, f"{prefix}owner_id")
+        if draft.priority is not None:
+            # To say where one stands in line is to move.
+            caller.must(Right.MOVE_JOBS, f"{prefix}priority")
+    jobs, pools = await request.app[STORE].create(type_, drafts, indexed, caller, traceparent)
     for pool in pools:
         request.app[WAKE](type_, pool)
     documents = [job.document() for job in jobs]
-    return answer(documents if isinstance(written, list) else documents[0], 201)
+    return answer(documents if indexed else documents[0], 201)
 
 
 async def get_job(request: web.Request) -> web.Response:
     """GET /v1/<type>/<request_id>: one job, and where it stands."""
-    job = await request.app[STORE].get(*names(request))
+    type_, request_id = typed(request)
+    job = await request.app[STORE].get(type_, request_id, caller_of(request))
     return answer(job.document())
 
 
 async def change_job(request: web.Request) -> web.Response:
     """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
+    (type_, request_id), caller, store = typed(request), caller_of(request), request.app[STORE]
     asked = schemas.change(await body(request))
-    store, (type_, request_id) = request.app[STORE], names(request)
     if "status" in asked:
         return await _transition(request, type_, request_id, ASKED[Status(asked["status"])])
     want = _wanted(request)
@@ -87,23 +108,24 @@ async def change_job(request: web.Request) -> web.Response:
         if "callback" in asked:
             request.app[CHECK_CALLBACK](asked["callback"])
         draft = schemas.draft(asked["data"]) if "data" in asked else None
-        job, pools = await store.update(type_, request_id, asked.get("callback"), draft)
+        job, pools = await store.update(type_, request_id, asked.get("callback"), draft, caller)
     else:
-        job, pool, _ = await store.move(type_, request_id, *_where(asked), want)
+        caller.must(Right.MOVE_JOBS, next(iter(asked)))
+        job, pool, _ = await store.move(type_, request_id, *_where(asked), want, caller)
         pools = [pool]
     return _changed(request, type_, job if want else None, pools)
 
 
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
-    type_, request_id = names(request)
+    type_, request_id = typed(request)
     return await _transition(request, type_, request_id, DELETE)
 
 
 async def _transition(request: web.Request, type_: str, request_id: str, moves: Moves) -> web.Response:
     asked, claim_ms = time.monotonic(), request.app[CLAIM]()
     job, work = await request.app[STORE].transition(
-        type_, request_id, moves, want=_wanted(request), claim_ms=claim_ms
+        type_, request_id, moves, want=_wanted(request), claim_ms=claim_ms, caller=caller_of(request)
     )
     request.app[FOLLOW](type_, work, asked)
     if work.turns:

@@ -6,49 +6,56 @@ from typing import Any
 from aiohttp import web
 
 from rqueue.capacity import declared
+from rqueue.domain.caller import Right
 from rqueue.errors import Invalid
 from rqueue.store.answers import Queue
-from rqueue.web.answers import answer, body, names
+from rqueue.web.answers import answer, body
+from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import STORE, WAKE
 
 
 async def list_queues(request: web.Request) -> web.Response:
-    """GET /queues/: every queue there is."""
-    store = request.app[STORE]
-    return answer([_document(await store.queue(type_)) for type_ in await store.types()])
+    """GET /queues/: every queue there is, of those that the caller may use."""
+    store, types = request.app[STORE], caller_of(request).types
+    found = [type_ for type_ in await store.types() if types is None or type_ in types]
+    return answer([_document(await store.queue(type_)) for type_ in found])
 
 
 async def get_queue(request: web.Request) -> web.Response:
     """GET /queues/<type>: one queue; one that nobody has used yet has the defaults."""
-    return answer(_document(await request.app[STORE].queue(*names(request))))
+    return answer(_document(await request.app[STORE].queue(*typed(request))))
 
 
 async def put_queue(request: web.Request) -> web.Response:
     """PUT /queues/<type>: change the settings that are named; null gives one its default back."""
-    (type_,) = names(request)
-    store = request.app[STORE]
-    for pool in await store.configure(type_, await _object(request)):
+    (type_,), caller, store = typed(request), caller_of(request), request.app[STORE]
+    asked = await _object(request)
+    for name in asked:
+        if name != "paused":
+            caller.must(Right.WRITE_QUEUES, name)
+    for pool in await store.configure(type_, asked, caller):
         request.app[WAKE](type_, pool)
     return answer(_document(await store.queue(type_)))
 
 
 async def get_pool(request: web.Request) -> web.Response:
     """GET /queues/<type>/pools/<pool>: its hosts with capacity, used and free."""
-    return answer((await request.app[STORE].pool(*names(request))).document())
+    return answer((await request.app[STORE].pool(*typed(request))).document())
 
 
 async def put_pool(request: web.Request) -> web.Response:
     """PUT /queues/<type>/pools/<pool>: declare its hosts and projects, in place of what was declared."""
-    type_, name = names(request)
+    type_, name = typed(request)
     store = request.app[STORE]
-    await store.put_pool(type_, declared.read(name, await _object(request)))
+    await store.put_pool(type_, declared.read(name, await _object(request)), caller_of(request))
     request.app[WAKE](type_, name)
     return answer((await store.pool(type_, name)).document())
 
 
 async def delete_pool(request: web.Request) -> web.Response:
     """DELETE /queues/<type>/pools/<pool>: forget it; what runs there goes on."""
-    await request.app[STORE].delete_pool(*names(request))
+    type_, name = typed(request)
+    await request.app[STORE].delete_pool(type_, name, caller_of(request))
     return answer({})
 
 

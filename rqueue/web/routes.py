@@ -3,40 +3,56 @@
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from rqueue.web import inbox, jobs, queues, service
+from rqueue.domain.caller import Right
+from rqueue.web import auth, inbox, jobs, queues, service
 from rqueue.web.middleware import expectation
 
+# A method, a path, what does it, and the right that it takes; None where it is open to all. Handlers look
+# closer: at the type, at the owner, and at what a change is about.
+Route = tuple[str, str, Handler, Right | None]
 # Each is served with and without a last slash, and without a redirect between the two.
-ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/v1/{type}/", jobs.list_jobs),
-    ("POST", "/v1/{type}/", jobs.create_jobs),
-    ("GET", "/v1/{type}/{request_id}", jobs.get_job),
-    ("POST", "/v1/{type}/{request_id}", jobs.change_job),
-    ("DELETE", "/v1/{type}/{request_id}", jobs.delete_job),
-    ("GET", "/queues/", queues.list_queues),
-    ("GET", "/queues/{type}", queues.get_queue),
-    ("PUT", "/queues/{type}", queues.put_queue),
-    ("GET", "/queues/{type}/pools/{pool}", queues.get_pool),
-    ("PUT", "/queues/{type}/pools/{pool}", queues.put_pool),
-    ("DELETE", "/queues/{type}/pools/{pool}", queues.delete_pool),
-    ("GET", "/healthz", service.healthz),
-    ("GET", "/readyz", service.readyz),
+ROUTES: tuple[Route, ...] = (
+    ("GET", "/v1/{type}/", jobs.list_jobs, Right.READ_JOBS),
+    ("POST", "/v1/{type}/", jobs.create_jobs, Right.WRITE_JOBS),
+    ("GET", "/v1/{type}/{request_id}", jobs.get_job, Right.READ_JOBS),
+    ("POST", "/v1/{type}/{request_id}", jobs.change_job, Right.WRITE_JOBS),
+    ("DELETE", "/v1/{type}/{request_id}", jobs.delete_job, Right.WRITE_JOBS),
+    ("GET", "/queues/", queues.list_queues, Right.READ_QUEUES),
+    ("GET", "/queues/{type}", queues.get_queue, Right.READ_QUEUES),
+    ("PUT", "/queues/{type}", queues.put_queue, Right.PAUSE_QUEUES),
+    ("GET", "/queues/{type}/pools/{pool}", queues.get_pool, Right.READ_QUEUES),
+    ("PUT", "/queues/{type}/pools/{pool}", queues.put_pool, Right.WRITE_QUEUES),
+    ("DELETE", "/queues/{type}/pools/{pool}", queues.delete_pool, Right.WRITE_QUEUES),
+    ("GET", "/board/session", auth.show_session, Right.READ_JOBS),
+    ("GET", "/healthz", service.healthz, None),
+    ("GET", "/readyz", service.readyz, None),
+    ("GET", "/metrics", service.metrics, Right.READ_QUEUES),
+)
+# Only where one has to say who one is.
+LOGIN_ROUTES: tuple[Route, ...] = (
+    ("POST", "/board/login", auth.login, None),
+    ("POST", "/board/logout", auth.logout, None),
 )
 # Only on the embedded server, for trying out.
-INBOX_ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/inbox/", inbox.show_inbox),
-    ("POST", "/inbox/{path:.+}", inbox.take_inbox),
+INBOX_ROUTES: tuple[Route, ...] = (
+    ("GET", "/inbox/", inbox.show_inbox, Right.READ_QUEUES),
+    ("POST", "/inbox/{path:.+}", inbox.take_inbox, None),
 )
 
 
-def add(router: web.UrlDispatcher, routes: tuple[tuple[str, str, Handler], ...]) -> None:
+def add(router: web.UrlDispatcher, routes: tuple[Route, ...]) -> None:
     """Put routes on a router. A name in a path may hold anything, braces too."""
-    bare = [path.rstrip("/") for _, path, _ in routes]
-    written = [path for _, path, _ in routes]
+    bare = [path.rstrip("/") for _, path, _, _ in routes]
+    written = [path for _, path, _, _ in routes]
     # One resource a path, since the router tries one after the other: those that are written here first.
     for path in dict.fromkeys(written + bare + [f"{path}/" for path in bare]):
         resource = router.add_resource(path if ":" in path else path.replace("}", ":[^/]+}"))
-        for method, route, handler in routes:
+        for method, route, handler, _ in routes:
             if route.rstrip("/") == path.rstrip("/"):
                 for served in ("GET", "HEAD") if method == "GET" else (method,):
                     resource.add_route(served, handler, expect_handler=expectation)
+
+
+RIGHTS: dict[Handler, Right | None] = {
+    handler: right for _, _, handler, right in (*ROUTES, *LOGIN_ROUTES, *INBOX_ROUTES)
+}

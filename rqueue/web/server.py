@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 from aiohttp import web
 
 from rqueue.errors import Malformed, RqueueError
+from rqueue.files import Watched
 from rqueue.web.answers import refusal
+from rqueue.web.counting import UNUSED, Counting, timed
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
 # last was served after 1.2 s.
 ACCEPTED_A_TURN = 64
+# For so long a client may take over its TLS handshake, and over saying goodbye.
+HANDSHAKE_SECONDS = 10.0
+LAST_HANDSHAKE_SECONDS = 1.0
 
 log = logging.getLogger("rqueue.web")
 
@@ -36,16 +42,31 @@ class _Protocol(web.RequestHandler):
 
 
 @asynccontextmanager
-async def listening(app: web.Application, sock: socket.socket, grace: float) -> AsyncIterator[None]:
-    """Serve until left; then stop accepting, and give what is in flight `grace` seconds to end."""
+async def listening(
+    app: web.Application,
+    sock: socket.socket,
+    grace: float,
+    tls: Watched[ssl.SSLContext] | None = None,
+) -> AsyncIterator[None]:
+    """Serve until left; then stop accepting, and give what is in flight `grace` seconds to end.
+
+    With `tls` it speaks HTTPS, each connection by the certificate of its moment.
+    """
     runner = web.AppRunner(app, shutdown_timeout=grace)
     await runner.setup()
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
+    manager.request_factory = timed(manager.request_factory)
 
     def protocol() -> _Protocol:
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.
-        return _Protocol(manager, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        return _Protocol(
+            manager,
+            loop=loop,
+            access_log=UNUSED,
+            access_log_class=Counting,
+            auto_decompress=False,
+        )
 
     opening: set[asyncio.Task[Any]] = set()
 
@@ -61,9 +82,20 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
                 loop.call_later(1, listen)
                 return
             connection.setblocking(False)
-            task = loop.create_task(loop.connect_accepted_socket(protocol, connection))
+            task = loop.create_task(open_to(connection))
             opening.add(task)
             task.add_done_callback(opening.discard)
+
+    async def open_to(connection: socket.socket) -> None:
+        options: dict[str, Any] = {}
+        if tls is not None:
+            options["ssl"] = tls.value
+            options["ssl_handshake_timeout"] = options["ssl_shutdown_timeout"] = HANDSHAKE_SECONDS
+        try:
+            await loop.connect_accepted_socket(protocol, connection, **options)
+        except OSError as error:
+            # Who speaks no TLS, does not trust the certificate, or took too long.
+            log.debug("a connection was not opened: %s", error)
 
     def listen() -> None:
         if sock.fileno() >= 0:
@@ -79,5 +111,8 @@ async def listening(app: web.Application, sock: socket.socket, grace: float) -> 
         sock.close()
         if opening:
             # Else one that is accepted and not yet known to the runner would be left open.
-            await asyncio.wait(opening)
+            _, shaking = await asyncio.wait(opening, timeout=LAST_HANDSHAKE_SECONDS)
+            for task in shaking:
+                task.cancel()
+            await asyncio.gather(*shaking, return_exceptions=True)
         await runner.cleanup()

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from rqueue.web.answers import answer
-from rqueue.web.context import READY
+from rqueue.web.context import METRICS, READY
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -15,3 +15,9 @@ async def readyz(request: web.Request) -> web.Response:
     """GET /readyz: a script ran on Redis just now, and the reaper ticked lately; else 503 says why not."""
     await request.app[READY]()
     return answer({})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """GET /metrics: what is counted and measured, in Prometheus's form or, by Accept, in OpenMetrics'."""
+    body, content_type = await request.app[METRICS](request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})

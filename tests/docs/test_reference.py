@@ -14,7 +14,7 @@ from rqueue.domain.policy import Settings
 from rqueue.store.keys import KEYS, Keys
 from rqueue.web.answers import STATUSES
 from rqueue.web.middleware import CODES
-from rqueue.web.routes import INBOX_ROUTES, ROUTES
+from rqueue.web.routes import INBOX_ROUTES, LOGIN_ROUTES, ROUTES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -47,7 +47,9 @@ def test_every_setting_of_a_queue_is_there() -> None:
 
 def test_every_route_is_there() -> None:
     documented = [row[0].strip("`") for row in rows("api.md", "(GET|POST|PUT|DELETE) .*")]
-    assert documented == [f"{method} {path}" for method, path, _ in (*ROUTES, *INBOX_ROUTES)]
+    assert documented == [
+        f"{method} {path}" for method, path, _, _ in (*ROUTES, *LOGIN_ROUTES, *INBOX_ROUTES)
+    ]
 
 
 def test_every_error_code_is_there_with_its_status() -> None:

@@ -11,13 +11,29 @@ from rqueue.errors import Refused
 DEFAULTS = Config(
     host="127.0.0.1",
     port=8080,
+    tls_cert_file=None,
+    tls_key_file=None,
     workers=1,
     redis_url="",
+    redis_url_file=None,
+    redis_username="",
+    redis_password_file=None,
+    redis_ca_file=None,
+    redis_cert_file=None,
+    redis_key_file=None,
     data_dir=Path("rqueue-data"),
     namespace="rqueue",
+    tokens_file=None,
+    token_rate=1000,
+    auth_kubernetes="false",
+    auth_kubernetes_audience="",
+    auth_keystone="",
+    auth_keystone_role="member",
     max_body=1024 * 1024,
     callback_base_url="",
     callback_secrets=(),
+    callback_secrets_file=None,
+    callback_ca_file=None,
     callback_allow=(),
     callback_deny=(),
     callback_timeout=15,
@@ -85,6 +101,47 @@ def test_each_setting_is_read(name, text, value):
 def test_a_value_that_cannot_be_read_is_named_and_the_service_does_not_start(name, text):
     with pytest.raises(Refused, match=f"^RQUEUE_{name} is .*expected"):
         read({PREFIX + name: text})
+
+
+def test_the_url_of_redis_may_be_in_a_file(tmp_path):
+    (tmp_path / "url").write_text("rediss://h:1/2\n")
+    assert read({"RQUEUE_REDIS_URL_FILE": str(tmp_path / "url")}).redis_url == "rediss://h:1/2"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"redis://:s3cret\xff@h"])
+def test_a_file_that_holds_no_url_is_named_and_not_quoted(tmp_path, content):
+    path = tmp_path / "url"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Refused, match=f"^RQUEUE_REDIS_URL_FILE: {path} ") as raised:
+        read({"RQUEUE_REDIS_URL_FILE": str(path)})
+    assert "s3cret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"REDIS_URL": "redis://h", "REDIS_URL_FILE": "url"}, ("REDIS_URL", "REDIS_URL_FILE")),
+        (
+            {"CALLBACK_SECRETS": "whsec_a", "CALLBACK_SECRETS_FILE": "f"},
+            ("CALLBACK_SECRETS", "CALLBACK_SECRETS_FILE"),
+        ),
+        ({"TLS_CERT_FILE": "c"}, ("TLS_CERT_FILE", "TLS_KEY_FILE")),
+        ({"TLS_KEY_FILE": "k"}, ("TLS_CERT_FILE", "TLS_KEY_FILE")),
+        ({"REDIS_URL": "rediss://h", "REDIS_CERT_FILE": "c"}, ("REDIS_CERT_FILE", "REDIS_KEY_FILE")),
+        ({"REDIS_URL": "rediss://h", "REDIS_KEY_FILE": "k"}, ("REDIS_CERT_FILE", "REDIS_KEY_FILE")),
+        ({"REDIS_URL": "redis://h", "REDIS_CA_FILE": "c"}, ("REDIS_CA_FILE", "rediss://")),
+        ({"REDIS_URL": "redis://h", "REDIS_CERT_FILE": "c", "REDIS_KEY_FILE": "k"}, ("REDIS_CERT_FILE",)),
+        ({"REDIS_CA_FILE": "c"}, ("REDIS_CA_FILE", "REDIS_URL")),
+        ({"REDIS_PASSWORD_FILE": "p"}, ("REDIS_PASSWORD_FILE", "REDIS_URL")),
+        ({"REDIS_USERNAME": "u"}, ("REDIS_USERNAME", "REDIS_URL")),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, named):
+    with pytest.raises(Refused) as raised:
+        read({PREFIX + name: value for name, value in settings.items()})
+    for name in named:
+        assert name in raised.value.message
 
 
 @pytest.mark.parametrize("name", ["RQUEUE_CALLBACK_DENNY", "RQUEUE_", "RQUEUE_host", "RQUEUE_TOKENS"])

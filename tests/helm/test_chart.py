@@ -9,7 +9,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from helm_python import Chart, lint
+from helm_python import Chart, lint, package
 from helm_python.errors import HelmError
 
 from rqueue import __version__
@@ -256,6 +256,16 @@ def test_the_notes_name_what_there_is(case: str) -> None:
     assert f"get secret {secret} -o jsonpath='{{.data.admin-token}}'" in rendered.notes
     assert f"test {RELEASE}" in rendered.notes
     assert ("built-in Valkey" in rendered.notes) == bool(rendered.of("StatefulSet"))
+
+
+def test_it_packs(tmp_path: Path) -> None:
+    """Without the files of ci/, which are for tests."""
+    packed = package(CHART, destination=tmp_path)
+    with Chart.load(packed) as chart:
+        names = {file["name"] for file in chart.files}
+        assert {"README.md", "files/hook.py", "files/alerts.yaml", "files/dashboard.json"} <= names
+        assert not [name for name in names if name.startswith("ci/")]
+        assert chart.render({}, name=RELEASE, namespace=NAMESPACE)
 
 
 def test_nobodys_registry_is_written_into_the_chart() -> None:

@@ -1,13 +1,16 @@
 """called: an admitted job's callback is delivered at least once, or the job ends visibly failed."""
 
 import asyncio
+import base64
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests import invariants
 from tests.conftest import Clock, Receiver, Service, receiving, redis_at
@@ -61,6 +64,73 @@ async def test_a_kill_while_300_jobs_are_called_loses_none(tmp_path: Path) -> No
         ids[path].add(headers["webhook-id"])
         assert orjson.loads(body)["data"]["RequestID"] == path[1:]
     assert {path: len(of) for path, of in ids.items()} == {f"/j{n}": 1 for n in range(JOBS)}
+
+
+@pytest.mark.timeout(120)
+async def test_rotating_the_signing_secrets_under_load_loses_no_callback(tmp_path: Path) -> None:
+    """The old one, both, the new one: without a restart, and every call verifies with one of them."""
+    old, new = (f"whsec_{base64.b64encode(bytes([n]) * 24).decode()}" for n in (1, 2))
+    names = {old: "old", new: "new"}
+    signed: dict[str, set[str]] = {}  # path → the secrets with which its call verifies
+    kinds: set[frozenset[str]] = set()
+
+    def verify(request: web.Request) -> web.Response:
+        path, headers, body = receiver.calls[-1]
+        assert path == request.path
+        found = set()
+        for secret, name in names.items():
+            with suppress(WebhookVerificationError):
+                Webhook(secret).verify(body, headers)
+                found.add(name)
+        signed.setdefault(path, set()).update(found)
+        kinds.add(frozenset(found))
+        return web.Response(status=200 if found else 401)
+
+    file = tmp_path / "secrets"
+    file.write_text(old)
+    async with receiving() as receiver:
+        receiver.answer = verify
+        async with (
+            running(tmp_path / "data", CALLBACK_SECRETS_FILE=str(file), WORKERS="2") as service,
+            aiohttp.ClientSession(service.url) as session,
+        ):
+            await session.put("/queues/vm/pools/default", json={"hosts": {"n": {"slots": 1_000_000}}})
+            posted, ending = [], asyncio.Event()
+
+            async def load(client: int) -> None:
+                n = 0
+                while not ending.is_set():
+                    name = f"j{client}-{n}"
+                    body = {"request_id": name, "owner_id": "y", "callback": f"{receiver.url}/{name}"}
+                    async with session.post("/v1/vm/", json=body) as response:
+                        assert response.status == 201
+                    posted.append(name)
+                    n += 1
+
+            async def until_signed_with(*wanted: str) -> None:
+                count = 0
+                async with asyncio.timeout(30):
+                    while frozenset(wanted) not in kinds or len(receiver.calls) < count + 50:
+                        count = count or len(receiver.calls)
+                        await asyncio.sleep(0.01)
+
+            clients = [asyncio.create_task(load(client)) for client in range(4)]
+            await until_signed_with("old")
+            file.write_text(f"{new}\n{old}\n")
+            await until_signed_with("old", "new")
+            (tmp_path / "next").write_text(new)
+            (tmp_path / "next").replace(file)
+            await until_signed_with("new")
+            ending.set()
+            await asyncio.gather(*clients)
+            async with asyncio.timeout(30):
+                waiting = True
+                while waiting:
+                    async with session.get("/v1/vm/?status=running") as response:
+                        waiting = len((await response.json())["data"]) < len(posted)
+    assert kinds == {frozenset(["old"]), frozenset(["old", "new"]), frozenset(["new"])}
+    assert set(signed) == {f"/{name}" for name in posted}
+    assert not [event for event in service.log if event["level"] in ("ERROR", "WARNING")]
 
 
 async def test_a_client_that_is_gone_frees_its_capacity_for_the_next(

@@ -82,8 +82,9 @@ async def test_the_same_call_sent_twice_creates_once(store, redis, pipeline, nam
         for d in drafts
         for value in (d.request_id, d.owner_id, d.callback, "", d.demand, "", "", d.data_head, d.data_tail)
     ]
-    first = await scripts.run("create", "vm", *rest, nonce="n", default_pool="default", now=clock())
-    second = await scripts.run("create", "vm", *rest, nonce="n", default_pool="default", now=clock() + 1)
+    said = {"nonce": "n", "default_pool": "default", "actor": "", "owners": "", "traceparent": ""}
+    first = await scripts.run("create", "vm", *rest, **said, now=clock())
+    second = await scripts.run("create", "vm", *rest, **said, now=clock() + 1)
     assert [sorted(flat) for flat in second[1:]] == [sorted(flat) for flat in first[1:]]
     assert await line(store) == ["a", "b"]
     assert set(await invariants.check(redis, namespace)) == {"a", "b"}

@@ -148,7 +148,7 @@ class Anything(Machine):
         status = {}
         for _, written in self.run(self.redis.xrange(f"{self.namespace}:{{vm}}:events")):
             name, was, to = written["request_id"], written["from"], written["to"]
-            if written["what"] in ("moved", "updated", "capacity"):
+            if written["what"] in ("moved", "updated", "capacity", "settings"):
                 continue
             assert (was, to) in LEGAL
             assert written["what"] == "created" or status[name] == was

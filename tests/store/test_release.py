@@ -100,6 +100,8 @@ async def test_a_release_whose_answer_was_lost_changes_nothing_more(store, redis
         "retention": 100,
         "call_deadline": 600,
         "claim_ms": CLAIM_MS,
+        "actor": "",
+        "owners": "",
         "most": 100,
         "want": 0,
     }

@@ -14,7 +14,7 @@ NAMES = scripts.names()
 
 def test_there_is_a_script_for_each_verb():
     assert [
-        *("admit", "call", "create", "delete_pool", "due", "get", "list", "move"),
+        *("admit", "call", "configure", "create", "delete_pool", "due", "get", "list", "measure", "move"),
         *("put_pool", "release", "retry", "spread", "transition", "update"),
     ] == NAMES
 
@@ -69,13 +69,13 @@ def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path,
     ("rest", "arguments"),
     [
         ((), {}),
-        ((), {"request_id": "a", "more": 1}),
+        ((), {"request_id": "a", "owners": "", "more": 1}),
         ((), {"request": "a"}),
-        (("a",), {"request_id": "a"}),
+        (("a",), {"request_id": "a", "owners": ""}),
     ],
 )
 async def test_wrong_arguments_are_a_type_error(redis, pipeline, namespace, rest, arguments):
-    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id',\)"):
+    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'owners'\)"):
         await Scripts(pipeline, Keys(namespace)).run("get", "vm", *rest, **arguments)
     assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
 
@@ -84,7 +84,14 @@ async def test_an_error_has_its_code_and_details(store, pipeline, namespace, clo
     await create(store, "a")
     with pytest.raises(scripts.ScriptError) as raised:
         await Scripts(pipeline, Keys(namespace)).run(
-            *("move", "vm"), request_id="a", where="after", first="a", second="", want=1, now=clock()
+            *("move", "vm"),
+            request_id="a",
+            where="after",
+            first="a",
+            second="",
+            want=1,
+            actor="",
+            now=clock(),
         )
     assert (raised.value.code, list(raised.value.details)) == ("neighbour_is_self", ["a"])
 

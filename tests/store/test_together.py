@@ -97,7 +97,8 @@ async def test_a_batch_whose_answer_was_lost_is_answered_though_one_has_changed_
 ):
     drafts = [new("a"), new("b")]
     rest = ["" if value is None else value for draft in drafts for value in draft]
-    first = await store._run("create", "vm", *rest, new_type=True, nonce="7", default_pool="default")
+    said = {"nonce": "7", "default_pool": "default", "actor": "", "owners": "", "traceparent": ""}
+    first = await store._run("create", "vm", *rest, **said, new_type=True)
     await redis.hset(f"{namespace}:{{vm}}:job:b", "Nonce", "8")
-    again = await store._run("create", "vm", *rest, new_type=True, nonce="7", default_pool="default")
+    again = await store._run("create", "vm", *rest, **said, new_type=True)
     assert again[1:] == first[1:]

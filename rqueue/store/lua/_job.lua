@@ -63,8 +63,26 @@ local function wanted(job, want)
   return want == "1" and redis.call("HGETALL", job_ .. job.id) or {}
 end
 
-local function event(what, id, from, to)
-  redis.call("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
+-- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service.
+local function event(what, id, from, to, actor)
+  if (actor or "") == "" then
+    redis.call("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
+  else
+    redis.call("XADD", events, "MAXLEN", "~", 10000, "*",
+      "what", what, "request_id", id, "from", from, "to", to, "actor", actor)
+  end
+end
+
+-- Whether who asks may know of a job: `owners` is "" for all, else a JSON list of theirs, made by the service.
+-- A job that is not there and one that is another's take the same way, so that not even time tells one from
+-- the other.
+local function known_to(owners, id)
+  if owners == "" then return true end
+  local owner = redis.pcall("HGET", job_ .. id, "OwnerID")
+  for _, own in ipairs(cjson.decode(owners)) do
+    if own == owner then return true end
+  end
+  return false
 end
 
 -- Say that a pool may admit something. Returns 1, which scripts pass on so that their caller looks at once.
@@ -166,10 +184,10 @@ local function release(job)
 end
 
 -- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.
-local function finish(job, status, now, retention)
+local function finish(job, status, now, retention, actor)
   redis.call("HSET", job_ .. job.id, "Status", status, "DeletedAt", text(now), "UpdatedAt", text(now))
   redis.call("ZREM", owner_ .. job.OwnerID, job.member)
   redis.call("ZADD", ended, text(now), job.id)
   redis.call("ZADD", due, text(milliseconds(now) + retention * 1000), job.id)
-  event(status, job.id, job.Status, status)
+  event(status, job.id, job.Status, status, actor)
 end

@@ -3,7 +3,7 @@
 -- KEYS    ended due wake heads job:
 -- NEEDS   clock order job
 --
--- For scripts with the arguments request_id moves admission nonce error lease_seconds retention now want.
+-- For scripts with the arguments request_id moves admission nonce error lease_seconds retention now want actor owners.
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the
 -- turn for which the caller speaks: nothing changes when the job has gone on without it.
 --
@@ -11,6 +11,7 @@
 -- examined. Where its hosts were freed while the pool stood still, also the place at which it did, and the
 -- host if all of the job was on one.
 local function transition()
+  if not known_to(owners, request_id) then return { "job_not_found" } end
   local job = load(request_id)
   if not job then return { "job_not_found" } end
   if admission ~= "" and job.Admission ~= admission then return { "lost_claim", job.Status } end
@@ -43,7 +44,7 @@ local function transition()
       redis.call("ZREM", due, request_id)
     end
     if job.Status ~= to then
-      event(to, request_id, job.Status, to)
+      event(to, request_id, job.Status, to, actor)
     end
   elseif to == "queued" then
     if held then
@@ -55,14 +56,14 @@ local function transition()
     redis.call("HSET", job_ .. request_id, "Status", to)
     redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "AdmittedAt", "Attempts", "LastError")
     woke = math.max(stand(job), woke)
-    event(to, request_id, job.Status, to)
+    event(to, request_id, job.Status, to, actor)
   else
     if held then
       woke = release(job)
     else
       woke = leave_line(job)
     end
-    finish(job, to, now_us, setting("retention", retention))
+    finish(job, to, now_us, setting("retention", retention), actor)
   end
   return { "ok", woke == 1 and job.Pool or "", wanted(job, want) }, job, now_us, woke, stood, freed
 end

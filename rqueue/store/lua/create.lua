@@ -2,7 +2,7 @@
 --
 -- KEYS    queue seq callbacks settings job: owner: pool:
 -- NEEDS   clock order job place resolve
--- ARGV    nonce default_pool now drafts...
+-- ARGV    nonce default_pool traceparent now actor owners drafts...
 -- REPLY   pools to wake as a list, CreatedAt, then of each job: its ID, Priority, and Pool as JSON
 -- ERRORS  duplicate_request_id duplicate_callback queue_full
 --
@@ -39,7 +39,9 @@ for i = 1, count do
   local id, callback = ARGV[drafts + 1 + (i - 1) * WIDTH], targets[i]
   if ids[id] then return { "duplicate_request_id", i - 1, id } end
   local holder = holders[i] or given[callback]
-  if holder then return { "duplicate_callback", i - 1, holder } end
+  if holder then
+    return { "duplicate_callback", i - 1, (given[callback] or known_to(owners, holder)) and holder or "" }
+  end
   ids[id], given[callback] = true, id
 end
 local set = redis.call("HMGET", settings, "max_queued", "default_pool")
@@ -90,6 +92,7 @@ for i = 1, count do
     "ID", job.ID, "CreatedAt", created, "UpdatedAt", created, "OwnerID", owner_id,
     "Data", ARGV[at + 7] .. written .. ARGV[at + 8], "Callback", targets[i], "Priority", priority,
     "Status", "queued", "Pool", pool, "Demand", ARGV[at + 4], "Nonce", nonce)
+  if traceparent ~= "" then redis.call("HSET", hashes[i], "Traceparent", traceparent) end
   store_rank(job)
   named[i * 2 - 1], named[i * 2] = targets[i], id
   job.member = hex(job.rank) .. ":" .. id
@@ -97,7 +100,7 @@ for i = 1, count do
     first, places = job, {}
   end
   places[#places + 1], places[#places + 2] = priority, job.member
-  event("created", id, "", "queued")
+  event("created", id, "", "queued", actor)
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = job.ID, priority, written
 end
 line_up()

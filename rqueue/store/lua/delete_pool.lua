@@ -2,7 +2,7 @@
 --
 -- KEYS    pools projects capacity:
 -- NEEDS   clock order job
--- ARGV    pool
+-- ARGV    pool actor
 -- REPLY   nothing more
 -- ERRORS  pool_not_found
 
@@ -13,5 +13,5 @@ for i = 1, #held, 2 do
 end
 redis.call("DEL", capacity_ .. pool)
 redis.call("HDEL", heads, pool)
-event("capacity", "", pool, "")
+event("capacity", "", pool, "", actor)
 return { "ok" }

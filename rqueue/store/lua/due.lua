@@ -3,14 +3,14 @@
 -- KEYS    running ended settings due wake callbacks job: owner: used:
 -- NEEDS   clock order job claim
 -- ARGV    claim_ms most retention now
--- REPLY   1 where more is due, else 0, the pools to examine, then for each job to call:
---         {request_id, callback, admission, claim}
+-- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, then for
+--         each job to call: {request_id, callback, admission, claim}
 -- ERRORS
 
 local now_us = moment(now)
 local now_ms = math.floor(now_us / 1000)
 local ids = redis.call("ZRANGEBYSCORE", due, "-inf", text(now_ms), "LIMIT", 0, tonumber(most))
-local reply = { "ok", #ids == tonumber(most) and 1 or 0, {} }
+local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0 }
 local keep = setting("retention", retention)
 
 local function purge(job)
@@ -33,6 +33,7 @@ for _, id in ipairs(ids) do
         redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
       end
       finish(job, "failed", now_us, keep)
+      reply[4] = reply[4] + 1
     else
       local claim = until_deadline(job, now_us, claim_ms)
       redis.call("ZADD", due, claim, id)
@@ -41,6 +42,7 @@ for _, id in ipairs(ids) do
   elseif job.Status == "running" then
     release(job)
     finish(job, "expired", now_us, keep)
+    reply[5] = reply[5] + 1
   elseif redis.call("ZSCORE", ended, id) then
     purge(job)
   else

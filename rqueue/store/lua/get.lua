@@ -2,11 +2,12 @@
 --
 -- KEYS    queue settings heads pools job: pool:
 -- NEEDS   clock order job
--- ARGV    request_id
+-- ARGV    request_id owners
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason, and its pool's bounds where
 --         the reason is another for a job that is beyond them
 -- ERRORS  job_not_found
 
+if not known_to(owners, request_id) then return { "job_not_found" } end
 local map, fields = all_fields(request_id)
 local job = whole(request_id, map)
 if not job then return { "job_not_found" } end

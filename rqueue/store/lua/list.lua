@@ -2,18 +2,23 @@
 --
 -- KEYS    queue running ended job: owner:
 -- NEEDS   clock order job
--- ARGV    source owner_id status cursor most looks bytes
+-- ARGV    source owners status cursor most looks bytes
 -- REPLY   the cursor of the last job looked at or "" at the end, then {request_id, its fields} of each
 -- ERRORS
 --
--- `source` is queue, running, live (both, in one order), owner or ended. A job that has another
+-- `source` is queue, running, live (both, in one order), owner or ended; `owners` a JSON list, or "" for all. A job that has another
 -- owner or status than asked for is looked at, `looks` of them at the most, and left out; so a page may
 -- be short of `most`, also where its jobs fill `bytes`, and only an empty cursor ends the list. A cursor
 -- is the last job's UpdatedAt and place: a job that only got another rank since then has not moved, and
 -- the list goes on from where it stands now.
 
 local sets = { queue = { queue }, running = { running }, live = { queue, running }, ended = { ended } }
-sets.owner = { owner_ .. owner_id }
+sets.owner = {}
+local asked = {}
+for i, owner in ipairs(owners ~= "" and cjson.decode(owners) or {}) do
+  asked[owner] = true
+  sets.owner[i] = owner_ .. owner
+end
 local last = tonumber(looks)
 local stamp, place = string.match(cursor, "^(%d*):(.*)$")
 local score, member = place_of(place or "")
@@ -29,7 +34,7 @@ for _, set in ipairs(sets[source]) do
     entries[#entries + 1] = { member = found[i], score = tonumber(found[i + 1]) }
   end
 end
-if source == "live" then
+if #sets[source] > 1 then
   table.sort(entries, function(a, b) return precedes(a.score, a.member, b.score, b.member) end)
 end
 
@@ -37,7 +42,7 @@ local reply, size = { "ok", "" }, 0
 for i, entry in ipairs(entries) do
   local id = source == "ended" and entry.member or id_of(entry.member)
   local job, fields, bytes_of_job = all_fields(id)
-  if job.Status and (status == "" or job.Status == status) and (owner_id == "" or job.OwnerID == owner_id) then
+  if job.Status and (status == "" or job.Status == status) and (owners == "" or asked[job.OwnerID]) then
     size = size + bytes_of_job
     reply[#reply + 1] = { id, fields }
   end

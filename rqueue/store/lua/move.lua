@@ -2,7 +2,7 @@
 --
 -- KEYS    queue job: owner: pool:
 -- NEEDS   clock order job place
--- ARGV    request_id where first second now want
+-- ARGV    request_id where first second now want actor
 -- REPLY   pool to wake or "", the job's fields where they are wanted, how many members got another rank
 -- ERRORS  job_not_found illegal_transition neighbour_is_self neighbour_not_queued neighbours_reversed crowded
 --
@@ -75,5 +75,5 @@ woke = math.max(stand(job), woke)
 local to = text(priority)
 redis.call("HSET", job_ .. request_id, "Priority", to, "UpdatedAt", text(now_us))
 store_rank(job)
-event("moved", request_id, from, to)
+event("moved", request_id, from, to, actor)
 return { "ok", woke == 1 and job.Pool or "", wanted(job, want), touched }

@@ -2,7 +2,7 @@
 --
 -- KEYS    pools projects capacity:
 -- NEEDS   clock order job
--- ARGV    pool amounts_of projects_of bounds
+-- ARGV    pool amounts_of projects_of bounds actor
 -- REPLY   nothing more
 -- ERRORS  project_taken
 --
@@ -29,5 +29,5 @@ end
 redis.call("HSET", pools, pool, bounds)
 redis.call("HDEL", heads, pool)
 wake_pool(pool)
-event("capacity", "", "", pool)
+event("capacity", "", "", pool, actor)
 return { "ok" }

@@ -2,18 +2,19 @@
 --
 -- KEYS    queue callbacks settings job: pool:
 -- NEEDS   clock order job resolve
--- ARGV    request_id callback demand pool project data_head data_tail default_pool now
+-- ARGV    request_id callback demand pool project data_head data_tail default_pool now actor owners
 -- REPLY   the pools to wake, the job's fields
 -- ERRORS  job_not_found illegal_transition duplicate_callback
 --
 -- An empty callback, or an empty demand, leaves the one there is.
 
+if not known_to(owners, request_id) then return { "job_not_found" } end
 local job = load(request_id)
 if not job then return { "job_not_found" } end
 if job.Status ~= "queued" then return { "illegal_transition", job.Status } end
 if callback ~= "" and callback ~= job.Callback then
   local holder = redis.call("HGET", callbacks, callback)
-  if holder then return { "duplicate_callback", 0, holder } end
+  if holder then return { "duplicate_callback", 0, known_to(owners, holder) and holder or "" } end
   redis.call("HDEL", callbacks, job.Callback)
   redis.call("HSET", callbacks, callback, request_id)
   redis.call("HSET", job_ .. request_id, "Callback", callback)
@@ -31,5 +32,5 @@ if demand ~= "" then
   woken[2] = wake_pool(job.Pool) and job.Pool
 end
 redis.call("HSET", job_ .. request_id, "UpdatedAt", text(moment(now)))
-event("updated", request_id, job.Status, job.Status)
+event("updated", request_id, job.Status, job.Status, actor)
 return { "ok", woken, redis.call("HGETALL", job_ .. request_id) }

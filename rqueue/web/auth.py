@@ -1,0 +1,191 @@
+"""Who asks, and whether they may: before any handler, and before a body is read.
+
+A caller shows a token, as `Authorization: Bearer`, or as the cookie that the board's login sets. The cookie
+is the token itself, out of reach of scripts, so that there is nothing to keep: any replica knows it, and it
+ends with the token. Who comes by cookie shows for every change that the page is the board's own: what goes in
+`X-CSRF-Token` only who could read the answer to a login, or to GET /board/session, can know.
+"""
+
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from cachetools import TTLCache
+
+from rqueue.domain.caller import ANYONE, Caller, Right
+from rqueue.errors import Forbidden, Invalid, RateLimited, Unauthenticated
+from rqueue.tokens import Tokens, digest_of
+from rqueue.web.answers import answer, body, names
+
+log = logging.getLogger("rqueue.web.auth")
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("CALLER", Caller)
+COOKIE = "rqueue_session"
+SESSION_SECONDS = 12 * 3600
+MAX_TOKEN_BYTES = 8192
+# So many unknown tokens an address may send until a minute has passed without one; of so many addresses.
+FAILURES = 20
+FAILURE_SECONDS = 60
+ADDRESSES = 10_000
+# How long what another service said of a token is taken for true, and how many are remembered.
+REVIEWED_SECONDS = 60
+REVIEWED = 10_000
+
+Review = Callable[[str], Awaitable[Caller | None]]
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Who asks; where nobody has to say, anyone with all rights."""
+    caller: Caller = request.get(CALLER, ANYONE)
+    return caller
+
+
+def typed(request: web.Request) -> tuple[str, ...]:
+    """The values in the path, of which the first is the type. Raises Forbidden for one not the caller's."""
+    found = names(request)
+    caller_of(request).must_have_type(found[0])
+    return found
+
+
+class Auth:
+    """Knows callers by their tokens: those of the file, and those that others vouch for.
+
+    `rate` is how many requests a second one caller may send to this process, where its entry says nothing.
+    """
+
+    def __init__(self, tokens: Callable[[], Tokens], reviews: Sequence[Review], rate: int) -> None:
+        self._tokens = tokens
+        self._reviews = reviews
+        self._rate = rate
+        self._reviewed: TTLCache[bytes, Caller | None] = TTLCache(REVIEWED, REVIEWED_SECONDS)
+        # How many requests each caller has sent in this second, and how many unknown tokens each address.
+        self._second, self._sent = 0, dict[str, int]()
+        self._failed: TTLCache[str, int] = TTLCache(ADDRESSES, FAILURE_SECONDS)
+
+    def middleware(self, rights: dict[Handler, Right | None]) -> Middleware:
+        """Lets through who may; `rights` is what each handler asks for, None where it is open to all."""
+
+        @web.middleware
+        async def authorised(request: web.Request, handler: Handler) -> web.StreamResponse:
+            # What is not there, or has other methods, is no secret.
+            right = rights.get(request.match_info.handler)
+            if right is not None:
+                caller = await self._caller(request)
+                caller.must(right)
+                request[CALLER] = caller
+            return await handler(request)
+
+        return authorised
+
+    async def _caller(self, request: web.Request) -> Caller:
+        token, by_cookie = _shown(request)
+        caller = await self.known(token, request.remote or "")
+        if by_cookie and request.method not in ("GET", "HEAD"):
+            shown = request.headers.get("X-CSRF-Token", "")
+            if not hmac.compare_digest(shown.encode(errors="replace"), _csrf(token).encode()):
+                raise Forbidden("a change by the board's cookie needs the session's X-CSRF-Token")
+        self._count(caller)
+        return caller
+
+    def _count(self, caller: Caller) -> None:
+        if (second := int(time.monotonic())) != self._second:
+            self._second, self._sent = second, {}
+        sent = self._sent[caller.name] = self._sent.get(caller.name, 0) + 1
+        if sent > (rate := caller.rate or self._rate):
+            raise RateLimited(f"{caller.name} may send {rate} requests a second")
+
+    async def known(self, token: str, remote: str) -> Caller:
+        """The caller of a token. Raises Unauthenticated, or RateLimited after too many of those in a minute.
+
+        Who has a good token is not held up by the failures of others behind the same address.
+        """
+        digest = digest_of(token)
+        # By its hash, of which nobody can choose a part: the time of the search tells nothing of a token.
+        caller = self._tokens().by_digest.get(digest) or self._reviewed.get(digest)
+        if caller is None:
+            failed = self._failed.get(remote, 0)
+            if failed >= FAILURES:
+                raise RateLimited("too many unknown tokens came from this address in the last minute")
+            if token and digest not in self._reviewed:
+                for review in self._reviews:
+                    caller = caller or await review(token)
+                if self._reviews:
+                    self._reviewed[digest] = caller
+        if caller is None:
+            self._failed[remote] = failed + 1
+            log.warning("a request without a known token from %s", remote)
+            raise Unauthenticated(
+                "this token is not known" if token else "expected Authorization: Bearer <token>"
+            )
+        return caller
+
+
+AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
+
+
+async def login(request: web.Request) -> web.Response:
+    """POST /board/login: a token for the board's cookie, `{"token": …}`."""
+    written = await body(request)
+    token = written.get("token") if isinstance(written, dict) else None
+    if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_BYTES or set(written) != {"token"}:
+        raise Invalid('expected {"token": …}', "token")
+    caller = await request.app[AUTH].known(token, request.remote or "")
+    response = answer(_session(caller, token))
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="Strict",
+        secure="https" in (request.scheme, request.headers.get("X-Forwarded-Proto")),
+    )
+    return response
+
+
+async def show_session(request: web.Request) -> web.Response:
+    """GET /board/session: who the caller is, what it may do, and the token against forged requests."""
+    token, by_cookie = _shown(request)
+    return answer(_session(caller_of(request), token if by_cookie else ""))
+
+
+async def logout(request: web.Request) -> web.Response:
+    """POST /board/logout: take the cookie away."""
+    response = answer({})
+    response.del_cookie(COOKIE, httponly=True, samesite="Strict")
+    return response
+
+
+def _shown(request: web.Request) -> tuple[str, bool]:
+    """The token of a request or "", and whether it came by cookie. Raises Unauthenticated."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        # As OpenStack's clients have it.
+        token, cookie = request.headers.get("X-Auth-Token", ""), request.cookies.get(COOKIE, "")
+        found, by_cookie = (token, False) if token else (cookie, bool(cookie))
+    else:
+        scheme, _, found = header.partition(" ")
+        found, by_cookie = found.strip(), False
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("expected Authorization: Bearer <token>")
+    if len(found) > MAX_TOKEN_BYTES:
+        raise Unauthenticated(f"a token has at most {MAX_TOKEN_BYTES} bytes")
+    return found, by_cookie
+
+
+def _csrf(token: str) -> str:
+    return hmac.digest(token.encode(errors="surrogateescape"), b"rqueue csrf", "sha256").hex()
+
+
+def _session(caller: Caller, token: str) -> dict[str, Any]:
+    return {
+        "name": caller.name,
+        "role": caller.role,
+        "rights": sorted(caller.rights),
+        "types": None if caller.types is None else sorted(caller.types),
+        "owners": caller.owners,
+        "csrf": _csrf(token) if token else "",
+    }
