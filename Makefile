@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test lint chart bench debian clean
+.PHONY: help install demo test lint chart bench lock audit sbom image debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,28 +30,55 @@ chart: $(VENV)/.developing ## write the values into the chart's README
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
 
+lock: $(VENV)/.developing ## make the lock files anew from setup.cfg; ARGS=--upgrade takes newer releases
+	$(LOCK) $(ARGS) --output-file requirements.lock setup.cfg
+	$(LOCK) $(ARGS) --output-file requirements-extras.lock --constraint requirements.lock $(EXTRAS:%=--extra %) setup.cfg
+	$(LOCK) $(ARGS) --output-file requirements-dev.lock --constraint requirements-extras.lock --extra dev setup.cfg
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) $(ARGS) --output-file requirements-build.lock -
+
+audit: $(VENV)/.developing ## whether a known vulnerability is in what is shipped; says so where nobody can be asked
+	$(BIN)/pytest tests/supply/test_audit.py $(ARGS)
+
+sbom: $(VENV)/.developing ## what is shipped, as CycloneDX, in dist/
+	@rm -rf build/sbom && mkdir -p dist
+	@$(BIN)/uv venv --quiet --python $(BIN)/python build/sbom
+	@$(BIN)/uv pip install --quiet --python build/sbom --require-hashes --requirement requirements.lock
+	@$(BIN)/uv pip install --quiet --python build/sbom --no-deps .
+	$(BIN)/cyclonedx-py environment --no-validate --output-reproducible --of JSON --output-file dist/rqueue.cdx.json build/sbom/bin/python
+
+image: ## build the image; ENGINE=podman builds it with that, ARGS go to it
+	$(ENGINE) build --tag rqueue --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) $(ARGS) .
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .venv-checkov build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 SHELL := bash
+ENGINE ?= docker
+# What the service can do with more packages than every installation has.
+EXTRAS := kubernetes openstack traces
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock'
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rqueue needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.installed: setup.cfg pyproject.toml rqueue/__init__.py | $(VENV)/bin/python
+# First what is locked, then what setup.cfg asks for beyond it, which is nothing but between an edit and `make lock`.
+$(VENV)/.installed: setup.cfg pyproject.toml requirements.lock rqueue/__init__.py | $(VENV)/bin/python
 	@echo "setting up $(VENV)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(PIP) --quiet --editable .
 	@touch $@
 
-$(VENV)/.developing: $(VENV)/.installed
+$(VENV)/.developing: $(VENV)/.installed requirements-dev.lock
 	@echo "adding what the tests need"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --require-hashes --requirement requirements-dev.lock
+	@$(PIP) --quiet --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.benching: $(VENV)/.installed
 	@echo "adding what the benchmark needs"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(PIP) --quiet --editable '.[bench]'
 	@touch $@
 
 # It asks for many packages in versions of its own. Where it cannot be had, the scan of the chart is left out and says so.
@@ -61,7 +88,7 @@ $(VENV)/.benching: $(VENV)/.installed
 	&& touch $@ || { rm -rf .venv-checkov; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
-DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk promtool:prometheus
+DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus
 
 debian:
 	@missing=; for pair in $(DEBIAN); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \

@@ -10,7 +10,8 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from rqueue import __version__, app, config, tokens
 from rqueue.domain.caller import Role
-from rqueue.errors import Refused
+from rqueue.errors import NotReady, Refused
+from rqueue.probe import ask
 from rqueue.supervisor import Line
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -76,6 +77,17 @@ def worker() -> None:
         # The supervisor shows it, once for all workers.
         line.refuses(error.message)
         sys.exit(2)
+
+
+@main.command()
+def healthcheck() -> None:
+    """Ask the service that runs here, by the same settings, whether it is ready: status 0, else 1."""
+    try:
+        settings = config.read()
+        ask(settings.host, settings.port, tls=bool(getattr(settings, "tls_cert_file", "")))
+    except (Refused, NotReady) as error:
+        click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(1)
 
 
 def _started(url: str, redis_url: str) -> None:

@@ -1,7 +1,7 @@
 """What the service counts and measures, for Prometheus: every metric, and nothing that knows Redis or HTTP.
 
 Counts are plain numbers in lists that the event loop alone changes, so that one costs a tenth of a
-microsecond (see docs/decisions/0011-counts-are-plain-numbers.md); prometheus-client writes them down at
+microsecond (see docs/decisions/0012-counts-are-plain-numbers.md); prometheus-client writes them down at
 a scrape. Whoever counts asks for a cell once and keeps it. Names that clients choose are bounded: those
 beyond the first SERIES count as `other`, so no client can make a scrape grow without end.
 """
