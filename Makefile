@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test lint bench lock audit sbom image debian clean
+.PHONY: help install demo test lint chart bench lock audit sbom image debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ install: $(VENV)/.installed ## make .venv with rqueue in it
 demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
-test: $(VENV)/.developing debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
+test: $(VENV)/.developing .venv-checkov/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy, import-linter
@@ -23,6 +23,9 @@ lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
+
+chart: $(VENV)/.developing ## write the values into the chart's README
+	$(BIN)/python helm/readme.py
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
@@ -47,7 +50,7 @@ image: ## build the image; ENGINE=podman builds it with that, ARGS go to it
 	$(ENGINE) build --tag rqueue --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) $(ARGS) .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 SHELL := bash
 ENGINE ?= docker
@@ -78,8 +81,14 @@ $(VENV)/.benching: $(VENV)/.installed
 	@$(PIP) --quiet --editable '.[bench]'
 	@touch $@
 
+# It asks for many packages in versions of its own. Where it cannot be had, the scan of the chart is left out and says so.
+.venv-checkov/.installed: | $(VENV)/bin/python
+	@echo "adding checkov in .venv-checkov"
+	@$(BIN)/python -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check 'checkov >=3.3,<4' \
+	&& touch $@ || { rm -rf .venv-checkov; echo "could not: what needs it is left out"; }
+
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
-DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils
+DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus
 
 debian:
 	@missing=; for pair in $(DEBIAN); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \

@@ -1,0 +1,53 @@
+"""Write the chart's README.md: its values, from values.yaml, between two marks.
+
+`make chart` writes the page; `tests/helm/test_values.py` fails where it is not what this
+would write.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHART = Path(__file__).parent / "rqueue"
+MARK = "<!-- values: written by helm/readme.py -->"
+
+
+def values(node: yaml.Node, lines: list[str], path: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every value below a node that has a `# --` line: its path, default, and what that line says."""
+    assert isinstance(node, yaml.MappingNode)
+    for key, value in node.value:
+        name = f"{path}.{key.value}".lstrip(".")
+        said = re.fullmatch(r" *# -- (.+)", lines[key.start_mark.line - 1])
+        if said:
+            yield name, yaml.safe_load(yaml.serialize(value)), said[1]
+        elif isinstance(value, yaml.MappingNode):
+            yield from values(value, lines, name)
+        else:
+            raise SystemExit(f"values.yaml: {name} has no line `# -- …` above it")
+
+
+def documented() -> list[tuple[str, Any, str]]:
+    """The rows of the table."""
+    text = (CHART / "values.yaml").read_text()
+    root = yaml.compose(text)
+    assert root is not None
+    return list(values(root, text.splitlines()))
+
+
+def page(before: str) -> str:
+    """The page with the table below the mark written anew."""
+    rows = [
+        f"| `{name}` | {'' if default == '' else f'`{json.dumps(default)}`'} | {said} |"
+        for name, default, said in documented()
+    ]
+    table = "\n".join(["| value | default | meaning |", "| --- | --- | --- |", *rows])
+    return f"{before.partition(MARK)[0]}{MARK}\n\n{table}\n"
+
+
+if __name__ == "__main__":
+    readme = CHART / "README.md"
+    readme.write_text(page(readme.read_text()))
