@@ -19,7 +19,6 @@ Identity = Caller | str
 Review = Callable[[str], Awaitable[Identity | None]]
 REVIEW_SECONDS = 5.0
 REVIEWS_AT_ONCE = 32
-_ACCOUNT = "system:serviceaccount:"
 
 log = logging.getLogger("rqueue.identity")
 
@@ -59,9 +58,9 @@ async def kubernetes(audience: str) -> AsyncIterator[Review]:
                 username = str(status.user.username)
             except Exception as error:
                 raise _unavailable("Kubernetes", error) from None
-            if not username.startswith(_ACCOUNT):
-                return None
-            return username.removeprefix(_ACCOUNT).replace(":", "/")
+            before, _, account = username.partition("system:serviceaccount:")
+            namespace, _, name = account.partition(":")
+            return None if before or not name else f"{namespace}/{name}"
 
         yield review
 
@@ -70,18 +69,18 @@ async def kubernetes(audience: str) -> AsyncIterator[Review]:
 async def keystone(url: str, role: str) -> AsyncIterator[Review]:
     """Reviews Keystone's project-scoped tokens: who has the role in its project is a client of that owner."""
     try:
-        from keystoneauth1 import adapter, exceptions, session, token_endpoint
+        from keystoneauth1 import exceptions, session
     except ImportError:
         raise Refused("RQUEUE_AUTH_KEYSTONE needs the extra: pip install 'rqueue[openstack]'") from None
-    http = session.Session(timeout=REVIEW_SECONDS)
+    http, tokens_url = session.Session(timeout=REVIEW_SECONDS), f"{url.rstrip('/')}/auth/tokens?nocatalog"
     # Its own threads: those of the loop, which also read files, do not wait for a Keystone that hangs.
     threads = ThreadPoolExecutor(REVIEWS_AT_ONCE, "keystone")
 
     def ask(token: str) -> tuple[str, list[str]]:
         # By the token itself, which Keystone lets everyone do with their own: rqueue needs no account there.
-        asked = adapter.Adapter(http, auth=token_endpoint.Token(url, token))
-        headers = {"X-Subject-Token": token, "Accept": "application/json"}
-        found = asked.get("/auth/tokens", params={"nocatalog": ""}, headers=headers).json()["token"]
+        headers = {"X-Auth-Token": token, "X-Subject-Token": token, "Accept": "application/json"}
+        answer = http.get(tokens_url, headers=headers, authenticated=False, redirect=False, log=False)
+        found = answer.json()["token"]
         # Unscoped tokens, and those of a domain, have no project.
         project = found["project"]["id"] if "project" in found else ""
         return project, [given["name"] for given in found.get("roles", [])]

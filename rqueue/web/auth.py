@@ -74,7 +74,7 @@ class Auth:
         self._vouched: TTLCache[bytes, Identity | None] = TTLCache(REVIEWED, REVIEWED_SECONDS, clock)
         self._strange: TTLCache[bytes, Identity | None] = TTLCache(REVIEWED, REVIEWED_SECONDS, clock)
         self._recent: TTLCache[bytes, bool] = TTLCache(REVIEWED, RECENT_SECONDS, clock)
-        self._asking: dict[bytes, asyncio.Task[Identity | None]] = {}
+        self._asking: dict[bytes, asyncio.Task[Caller]] = {}
         self._room = asyncio.Semaphore(REVIEWS_AT_ONCE)
         # How many requests each caller has sent in this second, and how many unknown tokens each address.
         self._second, self._sent = 0, dict[str, int]()
@@ -124,30 +124,12 @@ class Auth:
         return self._tokens().by_digest.get(digest) or await self._unlisted(token, digest, _network(remote))
 
     async def _unlisted(self, token: str, digest: bytes, address: str) -> Caller:
-        if token and self._reviews:
-            caller = self._caller_of(await self._identity(token, digest, address))
-            if caller is not None:
-                return caller
-        self._must_not_guess(address)
-        self._failed[address] = self._failed.get(address, 0) + 1
-        log.warning("a request without a known token from %s", address)
-        raise Unauthenticated(
-            "this token is not known" if token else "expected Authorization: Bearer <token>"
-        )
-
-    def _must_not_guess(self, address: str) -> None:
-        if self._failed.get(address, 0) >= FAILURES:
-            raise RateLimited("too many unknown tokens came from this address in the last minute")
-
-    def _caller_of(self, identity: Identity | None) -> Caller | None:
-        # An account's role is looked up each time, so that it ends with its entry.
-        return self._tokens().by_account.get(identity) if isinstance(identity, str) else identity
-
-    async def _identity(self, token: str, digest: bytes, address: str) -> Identity | None:
-        """Who others say it is; all that ask about one token at once are told by one answer."""
         for said in (self._vouched, self._strange):
             if digest in said:
-                return said[digest]
+                return self._caller_of(said[digest], address)
+        if not token or not self._reviews:
+            return self._caller_of(None, address, "" if token else "expected Authorization: Bearer <token>")
+        # All that come with one token at once are told by one answer.
         asking = self._asking.get(digest)
         if asking is None:
             if digest not in self._recent:
@@ -156,7 +138,7 @@ class Auth:
             asking.add_done_callback(lambda _: self._asking.pop(digest))
         return await asyncio.shield(asking)
 
-    async def _ask(self, token: str, digest: bytes, address: str) -> Identity | None:
+    async def _ask(self, token: str, digest: bytes, address: str) -> Caller:
         try:
             async with asyncio.timeout(REVIEW_SECONDS), self._room:
                 if digest not in self._recent:
@@ -165,15 +147,28 @@ class Auth:
                 identity = None
                 for review in self._reviews:
                     identity = identity or await review(token)
+                # Apart, so that no number of strangers drives out what is known of others.
+                self._strange[digest] = identity
+                caller = self._caller_of(identity, address)
+                self._vouched[digest], self._recent[digest] = self._strange.pop(digest), True
+                return caller
         except TimeoutError:
             log.warning("nobody said within %g s who a token speaks for", REVIEW_SECONDS)
             raise IdentityUnavailable from None
-        known = self._caller_of(identity) is not None
-        # Apart, so that no number of strangers drives out what is known of others.
-        (self._vouched if known else self._strange)[digest] = identity
-        if known:
-            self._recent[digest] = True
-        return identity
+
+    def _caller_of(self, identity: Identity | None, address: str, complaint: str = "") -> Caller:
+        # An account's role is looked up each time, so that it ends with its entry.
+        caller = self._tokens().by_account.get(identity) if isinstance(identity, str) else identity
+        if caller is None:
+            self._must_not_guess(address)
+            self._failed[address] = self._failed.get(address, 0) + 1
+            log.warning("a request without a known token from %s", address)
+            raise Unauthenticated(complaint or "this token is not known")
+        return caller
+
+    def _must_not_guess(self, address: str) -> None:
+        if self._failed.get(address, 0) >= FAILURES:
+            raise RateLimited("too many unknown tokens came from this address in the last minute")
 
 
 AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
