@@ -209,6 +209,8 @@ async def logout(request: web.Request) -> web.Response:
 def _shown(request: web.Request) -> tuple[str, bool]:
     """The token of a request or "", and whether it came by cookie. Raises Unauthenticated."""
     header = request.headers.get("Authorization")
+    if sum(len(request.headers.getall(name, ())) for name in ("Authorization", "X-Auth-Token")) > 1:
+        raise Unauthenticated("expected one token")
     if header is None:
         # As OpenStack's clients have it.
         token, cookie = request.headers.get("X-Auth-Token", ""), request.cookies.get(COOKIE, "")
