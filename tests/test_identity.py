@@ -490,6 +490,11 @@ async def test_tokens_that_speak_for_no_project_are_not_known(
             "access_rules": [{"path": "/v2.1/servers", "method": "GET", "service": "compute"}],
         }
     }
+    admin = {"name": "admin", "domain": {"id": "default"}, "password": keystones.PASSWORD}
+    of_admin = {"methods": ["password"], "password": {"user": admin}}
+    (role,) = keystone.call("GET", "/roles?name=admin")["roles"]
+    me = keystone.call("GET", "/users?name=admin")["users"][0]["id"]
+    keystone.call("PUT", f"/domains/default/users/{me}/roles/{role['id']}")
     path = f"/users/{member_}/application_credentials"
     made = keystone.call("POST", path, body, by=keystone.token_by(of_project, scope))
     made = made["application_credential"]
@@ -500,6 +505,7 @@ async def test_tokens_that_speak_for_no_project_are_not_known(
     for token in (
         keystone.token(reader, scope),
         keystone.token(member_),  # for no project
+        keystone.token_by(of_admin, {"domain": {"id": "default"}}),
         keystone.token_by(bound),  # for calls of another service only
         keystone.token(member_, scope)[:-4] + "AAAA",
         "gAAAAA",
@@ -536,6 +542,16 @@ async def test_a_token_that_has_ended_is_refused(
                 return await api.status(token) == 401
 
             await until(refused_)
+
+
+@pytest.mark.slow
+async def test_a_role_that_implies_it_will_do(cloud: Api, keystone: keystones.Keystone) -> None:
+    project = keystone.project()
+    scope = {"project": {"id": project}}
+    session = (
+        await cloud.ask(keystone.token(keystone.user(project, "admin"), scope), path="/board/session")
+    ).data
+    assert (session["role"], session["owners"]) == ("client", [project])
 
 
 @pytest.mark.slow
@@ -605,6 +621,27 @@ async def test_where_keystone_gives_no_answer_it_is_503(
     ):
         unavailable(await api.ask("gAAAAA"))
         assert (await api.ask(api.admin)).status == 200
+
+
+async def test_a_redirect_is_not_followed(
+    tmp_path: Path, namespace: str, redis_url: str, real_redis: Any
+) -> None:
+    """The token would go with it."""
+    shown = []
+
+    async def keystone(request: web.Request) -> web.Response:
+        shown.append(request.headers["X-Subject-Token"])
+        if shown[-1] == "away" and "here" not in request.query:
+            return web.Response(status=302, headers={"Location": f"{request.path}?here"})
+        return web.json_response({"token": {"project": {"id": "p"}, "roles": [{"name": "member"}]}})
+
+    async with (
+        stand_in(keystone) as url,
+        asking(tmp_path, namespace, redis_url, auth_keystone=f"{url}/") as api,
+    ):
+        assert await api.status("stays") == 200
+        unavailable(await api.ask("away"))
+    assert shown == ["stays", "away"]
 
 
 async def test_where_keystone_is_away_it_is_503_and_the_file_s_tokens_are_good(
