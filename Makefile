@@ -15,7 +15,7 @@ install: $(VENV)/.installed ## make .venv with rqueue in it
 demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
-test: $(VENV)/.developing .venv-checkov/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
+test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy, import-linter
@@ -50,7 +50,7 @@ image: ## build the image; ENGINE=podman builds it with that, ARGS go to it
 	$(ENGINE) build --tag rqueue --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) $(ARGS) .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .venv-checkov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov .venv-keystone build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 SHELL := bash
 ENGINE ?= docker
@@ -86,6 +86,12 @@ $(VENV)/.benching: $(VENV)/.installed
 	@echo "adding checkov in .venv-checkov"
 	@$(BIN)/python -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check 'checkov >=3.3,<4' \
 	&& touch $@ || { rm -rf .venv-checkov; echo "could not: what needs it is left out"; }
+
+# A real Keystone for the tests, 200 MB in half a minute. Where it cannot be had, what needs it is left out and says so.
+.venv-keystone/.installed: | $(VENV)/bin/python
+	@echo "adding a Keystone in .venv-keystone"
+	@$(BIN)/python -m venv .venv-keystone && .venv-keystone/bin/pip install --quiet --disable-pip-version-check 'keystone ==30.*' 'waitress ==3.*' \
+	&& touch $@ || { rm -rf .venv-keystone; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
 DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus

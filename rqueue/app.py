@@ -34,7 +34,7 @@ from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported
 from rqueue.web import routes
-from rqueue.web.auth import AUTH, Auth, Review
+from rqueue.web.auth import AUTH, Auth
 from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
@@ -161,7 +161,7 @@ def build(
 def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:
     """From now on the application lets in only who is known. Raises Refused for a bad tokens file."""
     file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, path)
-    reviews: list[Review] = []
+    reviews: list[identity.Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
     routes.add(app.router, routes.LOGIN_ROUTES)
@@ -169,8 +169,7 @@ def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> 
     async def others(_: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if config.auth_kubernetes == "true":
-                audience = config.auth_kubernetes_audience
-                review = identity.kubernetes(lambda: file.value, audience)
+                review = identity.kubernetes(config.auth_kubernetes_audience)
                 reviews.append(await stack.enter_async_context(review))
             if config.auth_keystone:
                 review = identity.keystone(config.auth_keystone, config.auth_keystone_role)

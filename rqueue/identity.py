@@ -1,28 +1,31 @@
 """Who a token speaks for, as others say it: the Kubernetes API by TokenReview, or Keystone.
 
-Each review is a function of a token that answers a caller, or None where the token is not for it or not good.
-What they are made with is optional: the extras `kubernetes` and `openstack`. Asks, and remembers nothing.
+Each review is a function of a token that answers who it is, or None where it is not for it or not good.
+What they are made with is optional: the extras `kubernetes` and `openstack`. Asks, and remembers nothing;
+whoever asks says how long that may take, by cancelling.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
 
 from rqueue.domain.caller import Caller, Role
 from rqueue.errors import IdentityUnavailable, Refused
-from rqueue.tokens import Tokens
 
-Review = Callable[[str], Awaitable[Caller | None]]
+# A caller; or a ServiceAccount as `<namespace>/<name>`, of which the tokens file says what it may.
+Identity = Caller | str
+Review = Callable[[str], Awaitable[Identity | None]]
 REVIEW_SECONDS = 5.0
+REVIEWS_AT_ONCE = 32
 
 log = logging.getLogger("rqueue.identity")
 
 
 @asynccontextmanager
-async def kubernetes(tokens: Callable[[], Tokens], audience: str) -> AsyncIterator[Review]:
-    """Reviews ServiceAccount tokens: who the cluster says it is gets the role that the tokens file gives it.
+async def kubernetes(audience: str) -> AsyncIterator[Review]:
+    """Reviews ServiceAccount tokens: the cluster says which account it is.
 
     With an audience only tokens that were made for it are good. Raises Refused where there is no cluster.
     """
@@ -32,6 +35,7 @@ async def kubernetes(tokens: Callable[[], Tokens], audience: str) -> AsyncIterat
         raise Refused("RQUEUE_AUTH_KUBERNETES needs the extra: pip install 'rqueue[kubernetes]'") from None
     settings = client.Configuration()
     try:
+        # The pod's own token changes every hour; what this loads reads its file again every minute.
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except config.ConfigException:
         try:
@@ -41,25 +45,22 @@ async def kubernetes(tokens: Callable[[], Tokens], audience: str) -> AsyncIterat
     async with client.ApiClient(settings) as api:
         reviews = client.AuthenticationV1Api(api)
 
-        async def review(token: str) -> Caller | None:
+        async def review(token: str) -> Identity | None:
             # An opaque token is none of the cluster's, and is not shown to it.
             if token.count(".") != 2:
                 return None
             spec = client.V1TokenReviewSpec(audiences=[audience] if audience else None, token=token)
             try:
-                async with asyncio.timeout(REVIEW_SECONDS):
-                    found = await reviews.create_token_review(client.V1TokenReview(spec=spec))
+                status = (await reviews.create_token_review(client.V1TokenReview(spec=spec))).status
+                # An API server that knows of no audiences does not say for whom a token is.
+                if not status.authenticated or (audience and audience not in (status.audiences or ())):
+                    return None
+                username = str(status.user.username)
             except Exception as error:
                 raise _unavailable("Kubernetes", error) from None
-            status = found.status
-            if (
-                not status
-                or not status.authenticated
-                or (audience and audience not in (status.audiences or ()))
-            ):
-                return None
-            prefix, _, account = str(status.user.username).partition("system:serviceaccount:")
-            return None if prefix or not account else tokens().by_account.get(account.replace(":", "/"))
+            before, _, account = username.partition("system:serviceaccount:")
+            namespace, _, name = account.partition(":")
+            return None if before or not name else f"{namespace}/{name}"
 
         yield review
 
@@ -68,32 +69,42 @@ async def kubernetes(tokens: Callable[[], Tokens], audience: str) -> AsyncIterat
 async def keystone(url: str, role: str) -> AsyncIterator[Review]:
     """Reviews Keystone's project-scoped tokens: who has the role in its project is a client of that owner."""
     try:
-        from keystoneauth1 import adapter, exceptions, session, token_endpoint
+        from keystoneauth1 import exceptions, session
     except ImportError:
         raise Refused("RQUEUE_AUTH_KEYSTONE needs the extra: pip install 'rqueue[openstack]'") from None
-    http = session.Session(timeout=REVIEW_SECONDS)
+    http, tokens_url = session.Session(timeout=REVIEW_SECONDS), f"{url.rstrip('/')}/auth/tokens?nocatalog"
+    # Its own threads: those of the loop, which also read files, do not wait for a Keystone that hangs.
+    threads = ThreadPoolExecutor(REVIEWS_AT_ONCE, "keystone")
 
-    def ask(token: str) -> Any:
+    def ask(token: str) -> tuple[str, list[str]]:
         # By the token itself, which Keystone lets everyone do with their own: rqueue needs no account there.
-        asked = adapter.Adapter(http, auth=token_endpoint.Token(url, token))
-        headers = {"X-Subject-Token": token, "Accept": "application/json"}
-        return asked.get("/auth/tokens", params={"nocatalog": ""}, headers=headers).json()["token"]
+        headers = {"X-Auth-Token": token, "X-Subject-Token": token, "Accept": "application/json"}
+        answer = http.get(tokens_url, headers=headers, authenticated=False, redirect=False, log=False)
+        found = answer.json()["token"]
+        # Unscoped tokens, and those of a domain, have no project.
+        project = found["project"]["id"] if "project" in found else ""
+        return project, [given["name"] for given in found.get("roles", [])]
 
-    async def review(token: str) -> Caller | None:
+    async def review(token: str) -> Identity | None:
         if not token.isascii() or not token.isprintable():
             return None
         try:
-            found = await asyncio.to_thread(ask, token)
-        except (exceptions.NotFound, exceptions.Unauthorized, exceptions.Forbidden, exceptions.BadRequest):
+            project, roles = await asyncio.get_running_loop().run_in_executor(threads, ask, token)
+        except (exceptions.NotFound, exceptions.Unauthorized, exceptions.BadRequest):
+            return None
+        except exceptions.Forbidden:
+            log.warning("Keystone's policy lets nobody validate their own token")
             return None
         except Exception as error:
             raise _unavailable("Keystone", error) from None
-        project = found.get("project", {}).get("id")
-        if not project or role not in [given.get("name") for given in found.get("roles", [])]:
+        if not project or role not in roles:
             return None
         return Caller(f"keystone:{project}", Role.CLIENT, owners=[project])
 
-    yield review
+    try:
+        yield review
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _unavailable(what: str, error: Exception) -> IdentityUnavailable:

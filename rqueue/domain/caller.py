@@ -75,6 +75,11 @@ class Caller:
         if self.types is not None and type_ not in self.types:
             raise Forbidden(f"{self.name} may not use type {type_!r}")
 
+    def must_have_every_type(self) -> None:
+        """Raises Forbidden for who is bound to some: what is asked for tells of all."""
+        if self.types is not None:
+            raise Forbidden(f"{self.name} is bound to some types, and this is about all")
+
     def must_own(self, owner_id: str, field: str) -> None:
         """Raises Forbidden, whether or not there is such an owner."""
         if self.owners is not None and owner_id not in self.owners:

@@ -6,10 +6,13 @@ ends with the token. Who comes by cookie shows for every change that the page is
 `X-CSRF-Token` only who could read the answer to a login, or to GET /board/session, can know.
 """
 
+import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +20,8 @@ from aiohttp.typedefs import Handler, Middleware
 from cachetools import TTLCache
 
 from rqueue.domain.caller import ANYONE, Caller, Right
-from rqueue.errors import Forbidden, Invalid, RateLimited, Unauthenticated
+from rqueue.errors import Forbidden, IdentityUnavailable, Invalid, RateLimited, Unauthenticated
+from rqueue.identity import REVIEW_SECONDS, REVIEWS_AT_ONCE, Identity, Review
 from rqueue.tokens import Tokens, digest_of
 from rqueue.web.answers import answer, body, names
 
@@ -34,8 +38,8 @@ ADDRESSES = 10_000
 # How long what another service said of a token is taken for true, and how many are remembered.
 REVIEWED_SECONDS = 60
 REVIEWED = 10_000
-
-Review = Callable[[str], Awaitable[Caller | None]]
+# How long a token that was good is asked about again whatever else comes from its address.
+RECENT_SECONDS = 3600
 
 
 def caller_of(request: web.Request) -> Caller:
@@ -57,14 +61,24 @@ class Auth:
     `rate` is how many requests a second one caller may send to this process, where its entry says nothing.
     """
 
-    def __init__(self, tokens: Callable[[], Tokens], reviews: Sequence[Review], rate: int) -> None:
+    def __init__(
+        self,
+        tokens: Callable[[], Tokens],
+        reviews: Sequence[Review],
+        rate: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._tokens = tokens
         self._reviews = reviews
         self._rate = rate
-        self._reviewed: TTLCache[bytes, Caller | None] = TTLCache(REVIEWED, REVIEWED_SECONDS)
+        self._vouched: TTLCache[bytes, Identity | None] = TTLCache(REVIEWED, REVIEWED_SECONDS, clock)
+        self._strange: TTLCache[bytes, Identity | None] = TTLCache(REVIEWED, REVIEWED_SECONDS, clock)
+        self._recent: TTLCache[bytes, bool] = TTLCache(REVIEWED, RECENT_SECONDS, clock)
+        self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+        self._room = asyncio.Semaphore(REVIEWS_AT_ONCE)
         # How many requests each caller has sent in this second, and how many unknown tokens each address.
         self._second, self._sent = 0, dict[str, int]()
-        self._failed: TTLCache[str, int] = TTLCache(ADDRESSES, FAILURE_SECONDS)
+        self._failed: TTLCache[str, int] = TTLCache(ADDRESSES, FAILURE_SECONDS, clock)
 
     def middleware(self, rights: dict[Handler, Right | None]) -> Middleware:
         """Lets through who may; `rights` is what each handler asks for, None where it is open to all."""
@@ -101,27 +115,60 @@ class Auth:
     async def known(self, token: str, remote: str) -> Caller:
         """The caller of a token. Raises Unauthenticated, or RateLimited after too many of those in a minute.
 
-        Who has a good token is not held up by the failures of others behind the same address.
+        Who has a good token is not held up by the failures of others behind the same address, but for one
+        that others vouch for and that was not seen within the hour: to ask about each would be no limit.
+        Raises IdentityUnavailable where they do not answer.
         """
         digest = digest_of(token)
         # By its hash, of which nobody can choose a part: the time of the search tells nothing of a token.
-        caller = self._tokens().by_digest.get(digest) or self._reviewed.get(digest)
-        if caller is None:
-            failed = self._failed.get(remote, 0)
-            if failed >= FAILURES:
-                raise RateLimited("too many unknown tokens came from this address in the last minute")
-            if token and digest not in self._reviewed:
+        return self._tokens().by_digest.get(digest) or await self._unlisted(token, digest, _network(remote))
+
+    async def _unlisted(self, token: str, digest: bytes, address: str) -> Caller:
+        for said in (self._vouched, self._strange):
+            if digest in said:
+                return self._caller_of(said[digest], address)
+        if not token or not self._reviews:
+            return self._caller_of(None, address, "" if token else "expected Authorization: Bearer <token>")
+        # All that come with one token at once are told by one answer.
+        asking = self._asking.get(digest)
+        if asking is None:
+            if digest not in self._recent:
+                self._must_not_guess(address)
+            asking = self._asking[digest] = asyncio.create_task(self._ask(token, digest, address))
+            asking.add_done_callback(lambda _: self._asking.pop(digest))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, token: str, digest: bytes, address: str) -> Caller:
+        try:
+            async with asyncio.timeout(REVIEW_SECONDS), self._room:
+                if digest not in self._recent:
+                    # Those before it may have used up what its address is allowed.
+                    self._must_not_guess(address)
+                identity = None
                 for review in self._reviews:
-                    caller = caller or await review(token)
-                if self._reviews:
-                    self._reviewed[digest] = caller
+                    identity = identity or await review(token)
+                # Apart, so that no number of strangers drives out what is known of others.
+                self._strange[digest] = identity
+                caller = self._caller_of(identity, address)
+                self._vouched[digest], self._recent[digest] = self._strange.pop(digest), True
+                return caller
+        except TimeoutError:
+            log.warning("nobody said within %g s who a token speaks for", REVIEW_SECONDS)
+            raise IdentityUnavailable from None
+
+    def _caller_of(self, identity: Identity | None, address: str, complaint: str = "") -> Caller:
+        # An account's role is looked up each time, so that it ends with its entry.
+        caller = self._tokens().by_account.get(identity) if isinstance(identity, str) else identity
         if caller is None:
-            self._failed[remote] = failed + 1
-            log.warning("a request without a known token from %s", remote)
-            raise Unauthenticated(
-                "this token is not known" if token else "expected Authorization: Bearer <token>"
-            )
+            self._must_not_guess(address)
+            self._failed[address] = self._failed.get(address, 0) + 1
+            log.warning("a request without a known token from %s", address)
+            raise Unauthenticated(complaint or "this token is not known")
         return caller
+
+    def _must_not_guess(self, address: str) -> None:
+        if self._failed.get(address, 0) >= FAILURES:
+            raise RateLimited("too many unknown tokens came from this address in the last minute")
 
 
 AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
@@ -162,6 +209,8 @@ async def logout(request: web.Request) -> web.Response:
 def _shown(request: web.Request) -> tuple[str, bool]:
     """The token of a request or "", and whether it came by cookie. Raises Unauthenticated."""
     header = request.headers.get("Authorization")
+    if sum(len(request.headers.getall(name, ())) for name in ("Authorization", "X-Auth-Token")) > 1:
+        raise Unauthenticated("expected one token")
     if header is None:
         # As OpenStack's clients have it.
         token, cookie = request.headers.get("X-Auth-Token", ""), request.cookies.get(COOKIE, "")
@@ -174,6 +223,14 @@ def _shown(request: web.Request) -> tuple[str, bool]:
     if len(found) > MAX_TOKEN_BYTES:
         raise Unauthenticated(f"a token has at most {MAX_TOKEN_BYTES} bytes")
     return found, by_cookie
+
+
+def _network(remote: str) -> str:
+    """What counts as one address: of IPv6 all that one host can give itself."""
+    with suppress(ValueError):
+        address = IPv6Address(remote)
+        return str(address.ipv4_mapped or IPv6Network((address, 64), strict=False))
+    return remote
 
 
 def _csrf(token: str) -> str:

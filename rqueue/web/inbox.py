@@ -14,6 +14,7 @@ from aiohttp import web
 
 from rqueue.errors import Forbidden
 from rqueue.web.answers import answer
+from rqueue.web.auth import caller_of
 from rqueue.web.context import STORE
 
 KEPT = 1000
@@ -45,6 +46,7 @@ async def take_inbox(request: web.Request) -> web.Response:
 
 async def show_inbox(request: web.Request) -> web.Response:
     """GET /inbox/: the last callbacks that the service sent to itself, newest first."""
+    caller_of(request).must_have_every_type()
     shown: list[Any] = []
     for arrived in await request.app[STORE].arrivals():
         with suppress(ValueError):  # what a hand edit broke hides no others

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from rqueue.web.answers import answer
+from rqueue.web.auth import caller_of
 from rqueue.web.context import METRICS, READY
 
 
@@ -19,5 +20,6 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics: what is counted and measured, in Prometheus's form or, by Accept, in OpenMetrics'."""
+    caller_of(request).must_have_every_type()
     body, content_type = await request.app[METRICS](request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})

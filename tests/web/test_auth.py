@@ -1,6 +1,7 @@
 """Who may do what: every route, every role, and a job that is one's own, another's, or not there."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -235,15 +236,20 @@ async def test_time_does_not_tell_another_s_job_from_a_missing_one(
     """Seen where it would show: in what Redis takes for the script, of which all else is the same."""
     await api.service.store.create("vm", [new(OTHER, OTHER, padding="x" * 4000), new(OWN, OWN)])
     taken: dict[str, list[float]] = {OTHER: [], "missing": []}
-    for _ in range(10):
+    ratio = 0.0
+    # On a busy machine the shortest times take a while to show.
+    for turn in range(60):
         for name, found in taken.items():
             await real_redis.config_resetstat()
             for _ in range(20):
                 assert (await api.ask("client", method, f"/v1/vm/{name}", body)).status == 404
             found.append((await real_redis.info("commandstats"))["cmdstat_evalsha"]["usec_per_call"])
-    foreign, missing = (min(found) for found in taken.values())
+        foreign, missing = (min(found) for found in taken.values())
+        ratio = foreign / missing
+        if turn >= 9 and 0.7 < ratio < 1.4:
+            break
     # To read the job and only then refuse takes three times as long.
-    assert 0.7 < foreign / missing < 1.4
+    assert 0.7 < ratio < 1.4
 
 
 async def test_a_token_is_for_its_types(
@@ -263,6 +269,39 @@ async def test_a_token_is_for_its_types(
                     answer = await ask(service, method, written, {} if method != "GET" else None, **said)
                     assert (answer.status, error_of(answer)["code"]) == (403, "forbidden")
         assert (await ask(service, "GET", "/v1/gpu/", **said)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/inbox/", "/metrics"])
+async def test_what_tells_of_all_types_is_not_for_who_is_bound_to_some(
+    tmp_path: Any, redis_url: str, real_redis: Any, namespace: str, path: str
+) -> None:
+    for name, types in (("some", ("gpu",)), ("all", ())):
+        token, entry = tokens.make(name, "viewer", types, ())
+        tokens.add(tmp_path / "t", entry)
+        async with serving(config_of(namespace, tokens_file=str(tmp_path / "t")), redis_url) as service:
+            answer = await ask(service, "GET", path, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status == (403 if types else 200)
+
+
+@pytest.mark.parametrize("names", list(product(("Authorization", "X-Auth-Token"), repeat=2)))
+async def test_of_two_tokens_none_is_taken(api: Guarded, names: tuple[str, str]) -> None:
+    """What stands before the service may have looked at the other one."""
+    values = {"Authorization": "Bearer {}", "X-Auth-Token": "{}"}
+    headers = [(name, values[name].format(api.tokens["admin"])) for name in names]
+    answer = await ask(api.service, "GET", "/queues/", headers=headers)
+    assert (answer.status, error_of(answer)["code"]) == (401, "unauthenticated")
+    assert (await ask(api.service, "GET", "/queues/", headers=headers[:1])).status == 200
+
+
+async def test_a_cursor_of_one_s_own_making_finds_no_job_of_another(api: Guarded) -> None:
+    """A cursor follows a job whose rank has changed; of another's, that would tell that it is there."""
+    drafts = [new("a", OWN, 5), new("x", OTHER, 5), new("b", OWN, 5)]
+    (_, foreign, last), _ = await api.service.store.create("vm", drafts)
+    for name, job_, found in (("x", foreign, ["a", "b"]), ("b", last, [])):
+        place = f"{job_.updated_at}:5:{'0' * 14}:{name}"
+        cursor = base64.urlsafe_b64encode(place.encode()).decode()
+        answer = await api.ask("client", "GET", f"/v1/vm/?limit=9&cursor={cursor}")
+        assert [one["RequestID"] for one in answer.data] == found
 
 
 async def test_events_say_who_did_it(api: Guarded, real_redis: Any, namespace: str) -> None:

@@ -22,7 +22,8 @@ end
 local last = tonumber(looks)
 local stamp, place = string.match(cursor, "^(%d*):(.*)$")
 local score, member = place_of(place or "")
-local at_cursor = score and source ~= "ended" and load(id_of(member))
+-- Where a job stands now is told only to whom the list is open to: a cursor may be of anyone's making.
+local at_cursor = score and source ~= "ended" and known_to(owners, id_of(member)) and load(id_of(member))
 if at_cursor and at_cursor.UpdatedAt == stamp and at_cursor.priority == score then member = at_cursor.member end
 
 local entries = {}
