@@ -51,6 +51,13 @@ def _namespace(written: str) -> str:
     return written
 
 
+def _keystone(written: str) -> str:
+    # At any other path Keystone knows no token, and all would be refused without a word why.
+    if written and not re.fullmatch(r"https?://[^/\s]+(/\S+)?/v3/?", written):
+        raise ValueError("expected an http or https URL that ends in /v3")
+    return written
+
+
 def _file(written: str) -> Path | None:
     return Path(written) if written else None
 
@@ -108,7 +115,7 @@ SETTINGS = (
     Setting(
         "AUTH_KEYSTONE",
         "",
-        str,
+        _keystone,
         "Keystone's URL (…/v3): its tokens are those of a client, the project its owner",
     ),
     Setting("AUTH_KEYSTONE_ROLE", "member", str, "the role in its project that such a client must have"),

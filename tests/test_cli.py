@@ -470,7 +470,7 @@ def test_an_entry_that_the_file_would_not_take_is_refused():
     [
         ({"RQUEUE_TOKENS_FILE": "/nowhere"}, "RQUEUE_TOKENS_FILE: /nowhere cannot be read"),
         ({"RQUEUE_AUTH_KUBERNETES": "true"}, "need RQUEUE_TOKENS_FILE"),
-        ({"RQUEUE_AUTH_KEYSTONE": "https://keystone"}, "need RQUEUE_TOKENS_FILE"),
+        ({"RQUEUE_AUTH_KEYSTONE": "https://keystone/v3"}, "need RQUEUE_TOKENS_FILE"),
         ({"RQUEUE_HOST": "0.0.0.0"}, "without RQUEUE_TOKENS_FILE"),
     ],
 )

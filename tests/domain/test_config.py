@@ -70,6 +70,7 @@ def test_every_setting_has_a_line_of_help():
         ("DATA_DIR", "/var/lib/rqueue", Path("/var/lib/rqueue")),
         ("NAMESPACE", "a.B_c:d-1", "a.B_c:d-1"),
         ("NAMESPACE", "n" * 64, "n" * 64),
+        ("AUTH_KEYSTONE", "https://keystone:5000/identity/v3/", "https://keystone:5000/identity/v3/"),
         ("MAX_BODY", "1024", 1024),
         ("MAX_BODY", str(1 << 30), 1 << 30),
         ("CALLBACK_BASE_URL", "https://portal/cb/", "https://portal/cb/"),
@@ -89,6 +90,8 @@ def test_each_setting_is_read(name, text, value):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("AUTH_KEYSTONE", "https://keystone:5000"),
+        ("AUTH_KEYSTONE", "keystone/v3"),
         *(("PORT", text) for text in ("-1", "65536", "8080.0", "x", " 80", "\uff18", "9" * 19)),
         *(("WORKERS", text) for text in ("0", "65", "-1", "1.5", "two")),
         *(("MAX_BODY", text) for text in ("0", "1023", str((1 << 30) + 1), "1MiB")),
