@@ -254,10 +254,12 @@ async def test_time_does_not_tell_another_s_job_from_a_missing_one(
         with pytest.raises(JobNotFound):
             await ask_for(real_store, name)
         stats = await real_redis.info("commandstats")
-        done.append({command: said["calls"] for command, said in stats.items()})
-    assert done[0] == done[1]
-    assert done[0]["cmdstat_hget"] == 1
-    assert len(done[0]) == 3  # EVALSHA, and CONFIG that began the count
+        # Not what connections say of themselves when they open.
+        asked = {command.removeprefix("cmdstat_"): said["calls"] for command, said in stats.items()}
+        done.append(
+            {name: n for name, n in asked.items() if "|" not in name and name not in ("hello", "info")}
+        )
+    assert done == [{"evalsha": 1, "hget": 1}] * 2
 
 
 async def test_a_token_is_for_its_types(
