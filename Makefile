@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
 test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest, such as -n0 for one process
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
