@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from aiohttp import web
+from yarl import URL
 
 from rqueue import identity, metrics, tls, tokens
 from rqueue.callbacks import Callbacks
@@ -77,7 +78,10 @@ def build(
     files = Files()
     redis = _redis(config, redis_url, files)
     store = Store(redis, config.namespace, now)
-    guard = Guard((*config.callback_allow, *(LOOPBACK if inbox_url else ())), config.callback_deny)
+    # For trying out by oneself: others, as clients, are not to call what runs beside the service.
+    open_to_all = bool(inbox_url) and not config.tokens_file
+    allow = (*config.callback_allow, *(LOOPBACK if open_to_all else ()))
+    guard = Guard(allow, config.callback_deny, URL(inbox_url).origin() if inbox_url else None)
     callbacks = _callbacks(config, guard, inbox_url, files, traces)
     reaper = Reaper(store, callbacks)
     gauges = GaugeReader(redis, config.namespace, now)
@@ -161,6 +165,10 @@ def build(
 def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:
     """From now on the application lets in only who is known. Raises Refused for a bad tokens file."""
     file = files.watched("RQUEUE_TOKENS_FILE", tokens.read, path)
+    if file.value.by_account and config.auth_kubernetes != "true":
+        log.warning(
+            "RQUEUE_TOKENS_FILE names ServiceAccounts, and RQUEUE_AUTH_KUBERNETES is not true: none gets in"
+        )
     reviews: list[identity.Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
@@ -227,7 +235,7 @@ async def _story(store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
             callbacks.sign_with([await store.callback_secret(made)])
             break
         except RqueueError as error:
-            log.error("nobody is called yet, since there is no signing secret: %s", error.message)
+            log.error("%s; there is no signing secret until it does, and nobody is called", error.message)
             await asyncio.sleep(TICK_SECONDS)
     await reaper.run()
 

@@ -87,6 +87,10 @@ class RateLimited(Full):
 
     code = "rate_limited"
 
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
 
 class UnknownField(Invalid):
     """There is no such field here."""

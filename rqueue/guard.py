@@ -42,9 +42,11 @@ class Guard:
     A deny rule refuses, else an allow rule admits, else link-local, loopback, multicast, unspecified
     and reserved addresses and metadata services are refused; all else, private ones too, is admitted.
     Rules are CIDRs, matched against the address that is connected to, and globs, matched against the host.
+    `own` is the origin of the service's own inbox, which is admitted like an allowed host.
     """
 
-    def __init__(self, allow: Sequence[str], deny: Sequence[str]) -> None:
+    def __init__(self, allow: Sequence[str], deny: Sequence[str], own: URL | None = None) -> None:
+        self._own = own
         self._allow_nets, self._allow_hosts = _rules(allow)
         self._deny_nets, self._deny_hosts = _rules(deny)
 
@@ -54,7 +56,7 @@ class Guard:
 
     def trusts_host(self, url: URL) -> bool:
         """Whether a rule admits this URL's host by name, whatever it resolves to but for denied addresses."""
-        return _named(url, self._allow_hosts)
+        return _named(url, self._allow_hosts) or url.origin() == self._own
 
     def refuses(self, address: Address, trusted: bool = False) -> bool:
         """Whether this address must not be connected to."""

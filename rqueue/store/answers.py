@@ -71,7 +71,7 @@ REASONS = {reason.value: reason for reason in Reason}
 # Answers of a server that is there and does not serve us now; any other refusal is for what a key holds.
 _AWAY = re.compile(
     "ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOAUTH|NOPERM|NOREPLICAS|OOM|READONLY|TRYAGAIN"
-    "|command not allowed when used memory"
+    "|command not allowed when used memory|(ERR )?(The user executing the script|ACL failure in script)"
 )
 
 
@@ -222,9 +222,8 @@ class answers:  # noqa: N801 - it reads as the verb
                 named = f"job {self._request_id!r} of " if self._request_id else ""
                 what = f"{named}type {self._type!r}"
                 raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
-            raise errors.RedisUnavailable(
-                f"Redis does not answer: {type(error).__name__}: {error}"
-            ) from error
+            does = "refuses" if isinstance(error, redis.exceptions.ResponseError) else "does not answer"
+            raise errors.RedisUnavailable(f"Redis {does}: {type(error).__name__}: {error}") from error
 
 
 def _conflict(

@@ -46,13 +46,15 @@ class GaugeReader:
         async with self._reading:
             began = time.monotonic()
             if began >= self._fresh_until:
+                took = 0.0
                 try:
                     async with asyncio.timeout(READ_SECONDS):
                         self._found = await _Scrape(self._redis, self._keys, self._run).read()
+                    took = time.monotonic() - began
                 except (Unavailable, TimeoutError):
+                    # However long that took, Redis may be back at once.
                     self._found = {metrics.REDIS_UP: {(): 0}}
-                took = time.monotonic() - began
-                self._fresh_until = began + took + max(FRESH_SECONDS, FRESH_TIMES * took)
+                self._fresh_until = time.monotonic() + max(FRESH_SECONDS, FRESH_TIMES * took)
             return self._found
 
 

@@ -17,6 +17,7 @@ from rqueue.errors import (
     Malformed,
     Missing,
     NotJson,
+    RateLimited,
     RqueueError,
     Unauthenticated,
     Unavailable,
@@ -64,7 +65,10 @@ def refusal(code: str, message: str, status: int, field: str | None = None) -> w
 def refused(error: RqueueError) -> web.Response:
     """The answer to an error of ours."""
     status = next(status for kind, status in STATUSES if isinstance(error, kind))
-    return refusal(error.code, error.message, status, error.field)
+    response = refusal(error.code, error.message, status, error.field)
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def names(request: web.Request) -> tuple[str, ...]:

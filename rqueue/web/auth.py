@@ -127,16 +127,24 @@ class Auth:
         for said in (self._vouched, self._strange):
             if digest in said:
                 return self._caller_of(said[digest], address)
-        if not token or not self._reviews:
-            return self._caller_of(None, address, "" if token else "expected Authorization: Bearer <token>")
+        if not token:
+            # No guess, and so nothing to count.
+            raise Unauthenticated("expected Authorization: Bearer <token>")
+        if not self._reviews:
+            return self._caller_of(None, address)
         # All that come with one token at once are told by one answer.
         asking = self._asking.get(digest)
         if asking is None:
             if digest not in self._recent:
                 self._must_not_guess(address)
             asking = self._asking[digest] = asyncio.create_task(self._ask(token, digest, address))
-            asking.add_done_callback(lambda _: self._asking.pop(digest))
+            asking.add_done_callback(lambda done: self._asked(digest, done))
         return await asyncio.shield(asking)
+
+    def _asked(self, digest: bytes, done: "asyncio.Task[Caller]") -> None:
+        del self._asking[digest]
+        if not done.cancelled():
+            done.exception()  # seen, also where all who waited for it have gone
 
     async def _ask(self, token: str, digest: bytes, address: str) -> Caller:
         try:
@@ -156,19 +164,22 @@ class Auth:
             log.warning("nobody said within %g s who a token speaks for", REVIEW_SECONDS)
             raise IdentityUnavailable from None
 
-    def _caller_of(self, identity: Identity | None, address: str, complaint: str = "") -> Caller:
+    def _caller_of(self, identity: Identity | None, address: str) -> Caller:
         # An account's role is looked up each time, so that it ends with its entry.
         caller = self._tokens().by_account.get(identity) if isinstance(identity, str) else identity
         if caller is None:
             self._must_not_guess(address)
-            self._failed[address] = self._failed.get(address, 0) + 1
-            log.warning("a request without a known token from %s", address)
-            raise Unauthenticated(complaint or "this token is not known")
+            failed = self._failed[address] = self._failed.get(address, 0) + 1
+            log.warning(
+                "an unknown token from %s%s",
+                *(address, "; further ones are not looked at for a minute" if failed == FAILURES else ""),
+            )
+            raise Unauthenticated("this token is not known")
         return caller
 
     def _must_not_guess(self, address: str) -> None:
         if self._failed.get(address, 0) >= FAILURES:
-            raise RateLimited("too many unknown tokens came from this address in the last minute")
+            raise RateLimited("too many unknown tokens came from this address", FAILURE_SECONDS)
 
 
 AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)

@@ -23,7 +23,7 @@ log = logging.getLogger("rqueue.web")
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
     (type_,), caller = typed(request), caller_of(request)
-    query = schemas.list_query(dict(request.query))
+    query = schemas.list_query(request.query)
     if query["owner_id"]:
         caller.must_own(query["owner_id"], "owner_id")
     store, left, after = request.app[STORE], query["limit"], query["cursor"]

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -217,9 +217,12 @@ def change(written: Any) -> dict[str, Any]:
     return quick_change(written) or loaded(_CHANGE, written)
 
 
-def list_query(query: dict[str, str]) -> dict[str, Any]:
+def list_query(query: Mapping[str, str]) -> dict[str, Any]:
     """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
-    read = loaded(_LIST, query)
+    named = [name for name, _ in query.items()]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        raise Invalid("given twice", twice[:80])
+    read = loaded(_LIST, dict(query))
     if read["cursor"]:
         try:
             read["cursor"] = base64.urlsafe_b64decode(read["cursor"]).decode()

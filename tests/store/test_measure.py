@@ -1,5 +1,7 @@
 """measure, and the gauges that are made of it: what a scrape reads of the lines and pools."""
 
+import asyncio
+
 import pytest
 
 from rqueue import metrics
@@ -167,3 +169,31 @@ async def test_a_storm_of_scrapes_reads_once(store, reader, clock):
     first = await reader.read()
     await store.create("vm", [new("b")])
     assert await reader.read() is first
+
+
+class Hanging:
+    """The way to Redis, which hangs until it is let go."""
+
+    def __init__(self, pipeline):
+        self.pipeline, self.let_go = pipeline, asyncio.Event()
+
+    async def call(self, *words):
+        await self.let_go.wait()
+        return await self.pipeline.call(*words)
+
+    async def calls(self, *commands):
+        await self.let_go.wait()
+        return await self.pipeline.calls(*commands)
+
+
+async def test_after_a_hang_the_next_reading_is_as_soon_as_ever(pipeline, namespace, monkeypatch):
+    """A reading that was given up says nothing of how long the next one takes."""
+    monkeypatch.setattr(gauges, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(gauges, "FRESH_SECONDS", 0.01)
+    redis = Hanging(pipeline)
+    reader = gauges.GaugeReader(redis, namespace)
+    assert await reader.read() == {metrics.REDIS_UP: {(): 0}}
+    redis.let_go.set()
+    async with asyncio.timeout(3):
+        while (await reader.read())[metrics.REDIS_UP] != {(): 1}:  # noqa: ASYNC110 - time has no event
+            await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from rqueue import files, tokens
 from rqueue.domain.caller import Caller, Role
 from rqueue.domain.job import DELETE, FINISH
 from rqueue.errors import JobNotFound
-from rqueue.web.auth import FAILURES
+from rqueue.web.auth import FAILURE_SECONDS, FAILURES
 from rqueue.web.routes import LOGIN_ROUTES, RIGHTS, ROUTES
 from tests.conftest import Service, config_of, new, serving
 from tests.web.wire import Answer, ask, job, well_formed
@@ -352,10 +352,17 @@ async def test_a_token_may_come_only_so_often(
         assert (await api.ask("admin", "GET", "/v1/vm/")).status == 200
 
 
-async def test_guesses_are_refused_and_good_tokens_are_not_held_up(api: Guarded) -> None:
+async def test_guesses_are_refused_and_good_tokens_are_not_held_up(
+    api: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
     guess = {"Authorization": "Bearer rq_guess"}
     statuses = [(await api.ask("nobody", "GET", "/v1/vm/", **guess)).status for _ in range(FAILURES + 3)]
     assert statuses == [401] * FAILURES + [429] * 3
+    held = await api.ask("nobody", "GET", "/v1/vm/", **guess)
+    assert held.headers["Retry-After"] == str(FAILURE_SECONDS)
+    assert "further ones are not looked at" in caplog.text
+    # Who shows no token guesses nothing.
+    assert (await api.ask("nobody", "GET", "/v1/vm/")).status == 401
     assert (await api.ask("client", "GET", "/v1/vm/")).status == 200
 
 
@@ -413,6 +420,41 @@ async def test_a_broken_tokens_file_leaves_the_old_one_in_use(
     await until(lambda: "RQUEUE_TOKENS_FILE" in caplog.text)
     assert "deadbeef" not in caplog.text
     assert (await api.ask("client", "GET", "/v1/vm/")).status == 200
+
+
+async def test_no_token_is_no_guess(api: Guarded) -> None:
+    statuses = {(await api.ask("nobody", "GET", "/v1/vm/")).status for _ in range(FAILURES + 5)}
+    assert statuses == {401}
+
+
+async def test_accounts_that_nobody_is_asked_about_are_said(
+    tmp_path: Any, redis_url: str, real_redis: Any, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "t").write_text("tokens: [{name: a, role: admin, service_account: ns/a}]")
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url):
+        assert "RQUEUE_AUTH_KUBERNETES is not true" in caplog.text
+
+
+async def test_with_tokens_a_client_may_not_have_loopback_called_but_the_inbox(
+    tmp_path: Any, redis_url: str, real_redis: Any, namespace: str
+) -> None:
+    async with guarded(tmp_path / "t", namespace, redis_url, callback_allow=()) as api:
+        other = api.service.url.rpartition(":")[0]
+        for callback in (f"{other}:1/x", "http://localhost:1/x", "http://[::1]:1/x"):
+            answer = await api.ask("client", "POST", "/v1/vm/", job("a", owner_id=OWN, callback=callback))
+            if "localhost" not in callback:  # a name is resolved when it is called
+                assert (answer.status, error_of(answer)["code"]) == (422, "invalid_callback")
+        pool = {"hosts": {"h": {"slots": 5}}}
+        await api.ask("admin", "PUT", "/queues/vm/pools/default", pool)
+        await api.ask("client", "POST", "/v1/vm/", job("b", owner_id=OWN, callback="abc"))
+        await until(lambda: _has(api, "b", "Status", "running"))
+        await until(lambda: _has(api, "a", "LastError"))
+        assert "must not be called" in (await api.ask("client", "GET", "/v1/vm/a")).data["LastError"]
+
+
+async def _has(api: Guarded, name: str, field: str, value: str | None = None) -> bool:
+    found = (await api.ask("admin", "GET", f"/v1/vm/{name}")).data
+    return field in found and value in (None, found[field])
 
 
 # --- the board's session ------------------------------------------------------------------------------

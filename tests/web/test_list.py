@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.web.wire import ask, ask_raw, job
+from tests.web.wire import ask, ask_raw, job, refused
 
 STATUSES = ["queued", "calling", "running", "done", "cancelled", "failed", "expired"]
 
@@ -170,3 +170,8 @@ async def test_a_list_that_cannot_be_finished_is_cut_and_not_ended(service, real
         async with asyncio.timeout(10):
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.read()
+
+
+async def test_what_is_given_twice_is_refused(service):
+    answer = await ask(service, "GET", "/v1/vm/?owner_id=a&owner_id=b")
+    assert refused(answer, 422, "invalid", "owner_id") == "given twice"
