@@ -111,10 +111,16 @@ def add(file: Path, entry: str) -> None:
         text = there.rstrip().removesuffix("[]").rstrip() + "\n" + entry
         read(text)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-            new.write(text)
-        if file.exists():
-            shutil.copymode(file, new.name)
-        os.replace(new.name, file)
+            try:
+                new.write(text)
+                new.flush()
+                os.fsync(new.fileno())
+                if file.exists():
+                    shutil.copymode(file, new.name)
+                os.replace(new.name, file)
+            except BaseException:
+                os.unlink(new.name)
+                raise
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file} cannot be written: {error}") from None
 

@@ -441,6 +441,8 @@ async def test_the_board_logs_in_by_a_cookie_and_shows_that_a_change_is_its_own(
         assert answer.status == status
         api.service.client.cookie_jar.clear()
     logout = await api.ask("nobody", "POST", "/board/logout", **jar)
+    counted = (await api.ask("viewer", "GET", "/metrics")).text
+    assert 'rqueue_http_requests_total{method="POST",route="/board/login",status="200"}' in counted
     assert 'rqueue_session=""' in logout.headers["Set-Cookie"]
 
 
