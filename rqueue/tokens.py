@@ -4,11 +4,14 @@ The file holds no token, only its SHA-256: a token has 256 bits of its own, so t
 nobody what it is. Reads and makes entries; asks nobody.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,22 +110,39 @@ def read(text: str | bytes) -> Tokens:
 def add(file: Path, entry: str) -> None:
     """Add an entry to a file, which is made where there is none, whole or not at all. Raises Refused."""
     try:
-        there = file.read_text() if file.exists() else "tokens:\n"
-        text = there.rstrip().removesuffix("[]").rstrip() + "\n" + entry
-        read(text)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-            try:
-                new.write(text)
-                new.flush()
-                os.fsync(new.fileno())
-                if file.exists():
-                    shutil.copymode(file, new.name)
-                os.replace(new.name, file)
-            except BaseException:
-                os.unlink(new.name)
-                raise
+        with _alone_in(file.parent):
+            there = file.read_text() if file.exists() else "tokens:\n"
+            text = there.rstrip().removesuffix("[]").rstrip() + "\n" + entry
+            read(text)
+            _replace(file, text)
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file} cannot be written: {error}") from None
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Of two who add at once the second waits, else the first one's entry would be lost."""
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(file: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
+        try:
+            new.write(text)
+            new.flush()
+            # On disk before it has the name: a machine that stops must not leave an empty file there.
+            os.fsync(new.fileno())
+            if file.exists():
+                shutil.copymode(file, new.name)
+            os.replace(new.name, file)
+        except BaseException:
+            os.unlink(new.name)
+            raise
 
 
 def _first(messages: Any, path: str = "") -> str:
