@@ -81,10 +81,9 @@ def read(text: str | bytes) -> Tokens:
     try:
         written = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
+        # Without the parser's words, which may quote.
         mark = error.problem_mark
-        raise Refused(
-            f"it is no YAML: {error.problem}" + (f" in line {mark.line + 1}" if mark else "")
-        ) from None
+        raise Refused("it is no YAML" + (f", see line {mark.line + 1}" if mark else "")) from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise Refused("it is no YAML") from None
     if not isinstance(written, dict):

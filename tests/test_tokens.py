@@ -77,6 +77,8 @@ def test_what_is_wrong_is_said_without_what_is_in_it():
     for text in (
         f"tokens: [{{name: a, sha256: {'5ecre7' * 10}, role: client}}]",
         "tokens: '5ecre7': x",
+        "tokens: [*5ecre7]",
+        "tokens: [!5ecre7! x]",
         "5ecre7",
     ):
         with pytest.raises(Refused) as raised:
