@@ -352,6 +352,19 @@ async def test_a_token_may_come_only_so_often(
         assert (await api.ask("admin", "GET", "/v1/vm/")).status == 200
 
 
+async def test_an_entry_may_say_how_often(
+    tmp_path: Any, redis_url: str, real_redis: Any, namespace: str
+) -> None:
+    token, entry = tokens.make("slow", "client", (), ())
+    tokens.add(tmp_path / "t", entry + "  rate: 1\n")
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url) as service:
+        said = {"headers": {"Authorization": f"Bearer {token}"}}
+        answers = await asyncio.gather(*(ask(service, "GET", "/v1/vm/", **said) for _ in range(20)))
+        assert {answer.status for answer in answers} == {200, 429}
+        refused = [answer for answer in answers if answer.status == 429]
+        assert error_of(refused[0])["message"] == "slow may send 1 requests a second"
+
+
 async def test_guesses_are_refused_and_good_tokens_are_not_held_up(api: Guarded) -> None:
     guess = {"Authorization": "Bearer rq_guess"}
     statuses = [(await api.ask("nobody", "GET", "/v1/vm/", **guess)).status for _ in range(FAILURES + 3)]
