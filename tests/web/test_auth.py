@@ -178,8 +178,16 @@ async def test_what_is_no_known_token_is_401(api: Guarded, header: str) -> None:
 async def test_a_client_lists_what_is_its_own(api: Guarded) -> None:
     drafts = [new(f"j{n}", (OWN, OTHER)[n % 2]) for n in range(250)]
     await api.service.store.create("vm", drafts)
-    own = [f"j{n}" for n in range(0, 250, 2)]
-    for query, found in (("", own), (f"?owner_id={OWN}", own), ("?status=queued", own), ("?status=done", [])):
+    for name in ("j0", "j1", "j2", "j3"):
+        await api.service.store.transition("vm", name, DELETE)
+    own = [f"j{n}" for n in range(4, 250, 2)]
+    for query, found in (
+        ("", own),
+        (f"?owner_id={OWN}", own),
+        ("?status=queued", own),
+        ("?status=running", []),
+        ("?status=cancelled", ["j0", "j2"]),
+    ):
         data = (await api.ask("client", "GET", f"/v1/vm/{query}")).data
         assert [one["RequestID"] for one in data] == found
     paged, cursor = [], ""
@@ -190,7 +198,35 @@ async def test_a_client_lists_what_is_its_own(api: Guarded) -> None:
     assert paged == own
     for owner in (OTHER, "nobody-there"):
         assert (await api.ask("client", "GET", f"/v1/vm/?owner_id={owner}")).status == 403
-    assert len((await api.ask("viewer", "GET", f"/v1/vm/?owner_id={OTHER}")).data) == 125
+    assert len((await api.ask("viewer", "GET", f"/v1/vm/?owner_id={OTHER}")).data) == 123
+
+
+@pytest.mark.parametrize("status", ["running", "cancelled", "done"])
+async def test_another_s_job_is_not_there_whatever_its_status(api: Guarded, status: str) -> None:
+    store = api.service.store
+    await api.ask("admin", "POST", "/v1/vm/", job(OTHER, owner_id=OTHER))
+    if status != "cancelled":
+        await api.ask("admin", "PUT", "/queues/vm/pools/default", {"hosts": {"n": {"slots": 1}}})
+        await api.ask("admin", "PUT", "/queues/vm", {"paused": False})
+
+        async def runs() -> bool:
+            return (await store.get("vm", OTHER)).status == "running"
+
+        await until(runs)
+    if status != "running":
+        await store.transition("vm", OTHER, DELETE)
+    before = await store.get("vm", OTHER)
+    assert before.status == status
+    for change, (right, body) in CHANGES.items():
+        method = {"get": "GET", "delete": "DELETE"}.get(change, "POST")
+        for name in (OTHER, "missing"):
+            written = {"callback": f"new-{name}"} if change == "callback" else body
+            answer = await api.ask(
+                "client", method, f"/v1/vm/{name}", written, Prefer="return=representation"
+            )
+            assert answer.status == (403 if right == MOVE else 404), change
+            assert answer.text.count(name) == (0 if right == MOVE else 1)
+    assert await store.get("vm", OTHER) == before
 
 
 async def test_a_client_of_several_owners_lists_them_in_one_order(
