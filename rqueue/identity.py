@@ -33,6 +33,8 @@ async def kubernetes(audience: str) -> AsyncIterator[Review]:
         from kubernetes_asyncio import client, config
     except ImportError:
         raise Refused("RQUEUE_AUTH_KUBERNETES needs the extra: pip install 'rqueue[kubernetes]'") from None
+    # At level debug it logs the answers, and those hold the tokens.
+    logging.getLogger("kubernetes_asyncio").setLevel(logging.INFO)
     settings = client.Configuration()
     try:
         # The pod's own token changes every hour; what this loads reads its file again every minute.

@@ -4,11 +4,14 @@ The file holds no token, only its SHA-256: a token has 256 bits of its own, so t
 nobody what it is. Reads and makes entries; asks nobody.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,10 +81,9 @@ def read(text: str | bytes) -> Tokens:
     try:
         written = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
+        # Without the parser's words, which may quote.
         mark = error.problem_mark
-        raise Refused(
-            f"it is no YAML: {error.problem}" + (f" in line {mark.line + 1}" if mark else "")
-        ) from None
+        raise Refused("it is no YAML" + (f", see line {mark.line + 1}" if mark else "")) from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise Refused("it is no YAML") from None
     if not isinstance(written, dict):
@@ -107,16 +109,39 @@ def read(text: str | bytes) -> Tokens:
 def add(file: Path, entry: str) -> None:
     """Add an entry to a file, which is made where there is none, whole or not at all. Raises Refused."""
     try:
-        there = file.read_text() if file.exists() else "tokens:\n"
-        text = there.rstrip().removesuffix("[]").rstrip() + "\n" + entry
-        read(text)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-            new.write(text)
-        if file.exists():
-            shutil.copymode(file, new.name)
-        os.replace(new.name, file)
+        with _alone_in(file.parent):
+            there = file.read_text() if file.exists() else "tokens:\n"
+            text = there.rstrip().removesuffix("[]").rstrip() + "\n" + entry
+            read(text)
+            _replace(file, text)
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"{file} cannot be written: {error}") from None
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Of two who add at once the second waits, else the first one's entry would be lost."""
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(file: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
+        try:
+            new.write(text)
+            new.flush()
+            # On disk before it has the name: a machine that stops must not leave an empty file there.
+            os.fsync(new.fileno())
+            if file.exists():
+                shutil.copymode(file, new.name)
+            os.replace(new.name, file)
+        except BaseException:
+            os.unlink(new.name)
+            raise
 
 
 def _first(messages: Any, path: str = "") -> str:

@@ -1,6 +1,7 @@
 """Who a token speaks for, as others say it: what is remembered of it, ServiceAccounts, and Keystone."""
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
@@ -292,6 +293,16 @@ async def test_others_are_not_known(
     cluster.users["a.b.c"] = (username, audiences)
     refused(await api.ask("a.b.c"), 401, "unauthenticated")
     assert len(cluster.asked) == 1
+
+
+async def test_no_token_is_in_the_log_whatever_its_level(
+    api: Api, cluster: clusters.Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert (await api.ask(GOOD)).status == 200
+    assert cluster.asked
+    # An answer holds the token that was asked about.
+    assert GOOD not in caplog.text
 
 
 async def test_an_opaque_token_is_not_shown_to_the_cluster(api: Api, cluster: clusters.Cluster) -> None:

@@ -1,5 +1,9 @@
 """The tokens file: what it may hold, and how what is wrong is said."""
 
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from rqueue import tokens
@@ -73,6 +77,8 @@ def test_what_is_wrong_is_said_without_what_is_in_it():
     for text in (
         f"tokens: [{{name: a, sha256: {'5ecre7' * 10}, role: client}}]",
         "tokens: '5ecre7': x",
+        "tokens: [*5ecre7]",
+        "tokens: [!5ecre7! x]",
         "5ecre7",
     ):
         with pytest.raises(Refused) as raised:
@@ -84,3 +90,25 @@ def test_tokens_differ_and_have_256_bits():
     made = {tokens.make("a", "viewer", (), ())[0] for _ in range(50)}
     assert len(made) == 50
     assert {len(token) for token in made} == {len(tokens.PREFIX) + 43}
+
+
+def test_of_entries_that_are_added_at_once_none_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.yaml"
+    entries = [tokens.make(f"n{n}", "viewer", (), ())[1] for n in range(32)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda entry: tokens.add(file, entry), entries))
+    assert len(tokens.read(file.read_bytes()).by_digest) == len(entries)
+
+
+def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.yaml"
+    file.write_text(written())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(Refused, match="cannot be written"):
+            tokens.add(file, tokens.make("b", "viewer", (), ())[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_text() == written()
+    assert list(tmp_path.iterdir()) == [file]

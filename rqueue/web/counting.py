@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from rqueue import metrics
-from rqueue.web.routes import INBOX_ROUTES, ROUTES
+from rqueue.web.routes import INBOX_ROUTES, LOGIN_ROUTES, ROUTES
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 # aiohttp keeps no access log without a logger; nothing goes to it.
@@ -20,7 +20,7 @@ UNUSED = logging.getLogger("rqueue.web")
 
 # The loop's own clock, by which aiohttp measures, ticks in milliseconds (uvloop).
 BEGAN = web.RequestKey("BEGAN", float)
-_PATTERNS = [path.replace(":.+", "") for _, path, *_ in (*ROUTES, *INBOX_ROUTES)]
+_PATTERNS = [path.replace(":.+", "") for _, path, *_ in (*ROUTES, *LOGIN_ROUTES, *INBOX_ROUTES)]
 # A resource's path with and without a last slash → the route as it is written in the table.
 _WRITTEN = {
     path: pattern for pattern in _PATTERNS for path in (pattern.rstrip("/"), pattern.rstrip("/") + "/")

@@ -88,6 +88,12 @@ async def test_rotating_the_signing_secrets_under_load_loses_no_callback(tmp_pat
 
     file = tmp_path / "secrets"
     file.write_text(old)
+
+    def replaced(content: str) -> None:
+        # By a rename: written in place, it would be empty for a moment, and that is logged.
+        (tmp_path / "next").write_text(content)
+        (tmp_path / "next").replace(file)
+
     async with receiving() as receiver:
         receiver.answer = verify
         async with (
@@ -116,10 +122,9 @@ async def test_rotating_the_signing_secrets_under_load_loses_no_callback(tmp_pat
 
             clients = [asyncio.create_task(load(client)) for client in range(4)]
             await until_signed_with("old")
-            file.write_text(f"{new}\n{old}\n")
+            replaced(f"{new}\n{old}\n")
             await until_signed_with("old", "new")
-            (tmp_path / "next").write_text(new)
-            (tmp_path / "next").replace(file)
+            replaced(new)
             await until_signed_with("new")
             ending.set()
             await asyncio.gather(*clients)

@@ -178,8 +178,16 @@ async def test_what_is_no_known_token_is_401(api: Guarded, header: str) -> None:
 async def test_a_client_lists_what_is_its_own(api: Guarded) -> None:
     drafts = [new(f"j{n}", (OWN, OTHER)[n % 2]) for n in range(250)]
     await api.service.store.create("vm", drafts)
-    own = [f"j{n}" for n in range(0, 250, 2)]
-    for query, found in (("", own), (f"?owner_id={OWN}", own), ("?status=queued", own), ("?status=done", [])):
+    for name in ("j0", "j1", "j2", "j3"):
+        await api.service.store.transition("vm", name, DELETE)
+    own = [f"j{n}" for n in range(4, 250, 2)]
+    for query, found in (
+        ("", own),
+        (f"?owner_id={OWN}", own),
+        ("?status=queued", own),
+        ("?status=running", []),
+        ("?status=cancelled", ["j0", "j2"]),
+    ):
         data = (await api.ask("client", "GET", f"/v1/vm/{query}")).data
         assert [one["RequestID"] for one in data] == found
     paged, cursor = [], ""
@@ -190,7 +198,35 @@ async def test_a_client_lists_what_is_its_own(api: Guarded) -> None:
     assert paged == own
     for owner in (OTHER, "nobody-there"):
         assert (await api.ask("client", "GET", f"/v1/vm/?owner_id={owner}")).status == 403
-    assert len((await api.ask("viewer", "GET", f"/v1/vm/?owner_id={OTHER}")).data) == 125
+    assert len((await api.ask("viewer", "GET", f"/v1/vm/?owner_id={OTHER}")).data) == 123
+
+
+@pytest.mark.parametrize("status", ["running", "cancelled", "done"])
+async def test_another_s_job_is_not_there_whatever_its_status(api: Guarded, status: str) -> None:
+    store = api.service.store
+    await api.ask("admin", "POST", "/v1/vm/", job(OTHER, owner_id=OTHER))
+    if status != "cancelled":
+        await api.ask("admin", "PUT", "/queues/vm/pools/default", {"hosts": {"n": {"slots": 1}}})
+        await api.ask("admin", "PUT", "/queues/vm", {"paused": False})
+
+        async def runs() -> bool:
+            return (await store.get("vm", OTHER)).status == "running"
+
+        await until(runs)
+    if status != "running":
+        await store.transition("vm", OTHER, DELETE)
+    before = await store.get("vm", OTHER)
+    assert before.status == status
+    for change, (right, body) in CHANGES.items():
+        method = {"get": "GET", "delete": "DELETE"}.get(change, "POST")
+        for name in (OTHER, "missing"):
+            written = {"callback": f"new-{name}"} if change == "callback" else body
+            answer = await api.ask(
+                "client", method, f"/v1/vm/{name}", written, Prefer="return=representation"
+            )
+            assert answer.status == (403 if right == MOVE else 404), change
+            assert answer.text.count(name) == (0 if right == MOVE else 1)
+    assert await store.get("vm", OTHER) == before
 
 
 async def test_a_client_of_several_owners_lists_them_in_one_order(
@@ -352,6 +388,19 @@ async def test_a_token_may_come_only_so_often(
         assert (await api.ask("admin", "GET", "/v1/vm/")).status == 200
 
 
+async def test_an_entry_may_say_how_often(
+    tmp_path: Any, redis_url: str, real_redis: Any, namespace: str
+) -> None:
+    token, entry = tokens.make("slow", "client", (), ())
+    tokens.add(tmp_path / "t", entry + "  rate: 1\n")
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url) as service:
+        said = {"headers": {"Authorization": f"Bearer {token}"}}
+        answers = await asyncio.gather(*(ask(service, "GET", "/v1/vm/", **said) for _ in range(20)))
+        assert {answer.status for answer in answers} == {200, 429}
+        refused = [answer for answer in answers if answer.status == 429]
+        assert error_of(refused[0])["message"] == "slow may send 1 requests a second"
+
+
 async def test_guesses_are_refused_and_good_tokens_are_not_held_up(
     api: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -483,6 +532,8 @@ async def test_the_board_logs_in_by_a_cookie_and_shows_that_a_change_is_its_own(
         assert answer.status == status
         api.service.client.cookie_jar.clear()
     logout = await api.ask("nobody", "POST", "/board/logout", **jar)
+    counted = (await api.ask("viewer", "GET", "/metrics")).text
+    assert 'rqueue_http_requests_total{method="POST",route="/board/login",status="200"}' in counted
     assert 'rqueue_session=""' in logout.headers["Set-Cookie"]
 
 

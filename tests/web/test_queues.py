@@ -4,10 +4,12 @@ import asyncio
 import json
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from rqueue.app import build
-from rqueue.errors import InvalidCallback
+from rqueue.errors import Forbidden, InvalidCallback
 from rqueue.web.context import CHECK_CALLBACK
+from rqueue.web.inbox import take_inbox
 from tests.conftest import config_of
 from tests.invariants import capacity_kept, check
 from tests.web.wire import ask, job, refused
@@ -215,6 +217,13 @@ async def test_there_is_no_inbox_beside_a_redis_of_ones_own(redis_url, namespace
     assert not [route for route in app.router.routes() if "/inbox" in route.resource.canonical]
     with pytest.raises(InvalidCallback, match="RQUEUE_CALLBACK_BASE_URL"):
         app[CHECK_CALLBACK]("abc")
+
+
+@pytest.mark.parametrize("remote", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost", ""])
+async def test_the_inbox_takes_nothing_from_other_machines(remote):
+    request = make_mocked_request("POST", "/inbox/a").clone(remote=remote)
+    with pytest.raises(Forbidden):
+        await take_inbox(request)
 
 
 async def test_the_inbox_keeps_little_of_each(service):
