@@ -124,7 +124,7 @@ OUTAGES = [
         "80m",
         {**HERE, "type": "vm", "pool": "p"},
     ),
-    # The first ever, which a counter shows by being there; a further one; and the first that a new replica counts.
+    # The first ever, which the counter begins with; a further one; the first that a new replica counts.
     Outage(
         "RqueueJobsLapse", {LAPSED: "_x10 1x60"}, "9m", "11m", {**HERE, "type": "vm", "status": "expired"}
     ),

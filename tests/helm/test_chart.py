@@ -347,6 +347,38 @@ def test_the_notes_name_what_there_is(case: str) -> None:
     assert ("built-in Valkey" in rendered.notes) == bool(rendered.of("StatefulSet"))
 
 
+def test_the_notes_say_where_it_is_reached_from_outside() -> None:
+    assert "https://rqueue.example/queues/" in render(values("ingress")).notes
+    plain = {"ingress": {"enabled": True, "hosts": ["a.example", "b.example"]}}
+    assert "http://a.example/queues/\n  http://b.example/queues/" in render(plain).notes
+    assert "  rqueue.example\n" in render(values("http-route")).notes
+    assert "example" not in render({}).notes
+
+
+def test_the_notes_verify_the_certificate() -> None:
+    """By the CA that its Secret holds, under the name that it is for."""
+    notes = render(values("tls")).notes
+    assert "get secret rqueue-tls -o jsonpath='{.data.ca\\.crt}' | base64 -d > ca.crt" in notes
+    host = f"{RELEASE}.{NAMESPACE}.svc"
+    assert f"curl --cacert ca.crt --connect-to {host}:443:127.0.0.1:8080" in notes
+    assert f"https://{host}/queues/" in notes
+    assert "ca.crt" not in render(values("tls-public-ca")).notes
+    for case in ("tls", "tls-public-ca"):
+        assert "--insecure" not in render(values(case)).notes
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("scraped", [False, True])
+def test_the_notes_say_what_keeps_prometheus_out(bounded: bool, scraped: bool) -> None:
+    given = {
+        "networkPolicy": {"from": PEERS if bounded else []},
+        "metrics": {"serviceMonitor": {"enabled": scraped}, "prometheusRule": {"enabled": True}},
+    }
+    notes = render(given).notes
+    assert ("Prometheus can scrape it only" in notes) == (bounded and scraped)
+    assert ("The alerts see nothing" in notes) == (not scraped)
+
+
 def test_it_packs(tmp_path: Path) -> None:
     """Without the files of ci/, which are for tests."""
     packed = package(CHART, destination=tmp_path)
