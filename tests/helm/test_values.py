@@ -15,6 +15,7 @@ from helm import readme
 from rqueue.domain.policy import Settings
 from rqueue.errors import Refused
 from rqueue.guard import Guard
+from rqueue.store.pipeline import connect
 from tests.helm.chart import CASES, CHART, render, values
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -132,6 +133,7 @@ def test_the_schema_knows_every_setting_of_a_queue() -> None:
     "given",
     [
         {"redis": {"url": "redis://user:secret@host:6379"}},
+        {"redis": {"url": "redis://host:6379?password=secret"}},
         {"redis": {"url": "host:6379"}},
         {"redis": {"url": "http://host:6379"}},
         {"auth": {"tokens": [{"name": "a", "sha256": "0", "role": "client"}]}},
@@ -179,6 +181,28 @@ def test_a_rule_of_callbacks_is_taken_as_the_service_takes_it(word: str, rule: s
         with pytest.raises(Refused):
             Guard([word], [])
     assert refused({"callbacks": {rule: [word]}}) == (word in BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("redis://host", True),
+        ("rediss://host:6380/0", True),
+        ("redis://[fd00::1]:6379/1", True),
+        ("redis://host?db=1", True),
+        ("redis://host/first", False),
+        ("redis://host:port/0", False),
+        ("redis://host/0#rest", False),
+        ("rediss:///0/1", False),
+    ],
+)
+def test_a_redis_url_is_taken_as_the_service_takes_it(url: str, good: bool) -> None:
+    if good:
+        connect(url)
+    else:
+        with pytest.raises(Refused):
+            connect(url)
+    assert refused({"redis": {"url": url}}) == (not good)
 
 
 @pytest.mark.parametrize("path", sorted({".".join(map(str, path)) for path in maps(DEFAULTS)} | set(PATHS)))
