@@ -24,8 +24,8 @@ lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>&1 | tail -n 12; exit $${PIPESTATUS[0]}
 
-chart: $(VENV)/.developing ## write the values into the chart's README
-	$(BIN)/python helm/readme.py
+chart: $(VENV)/.developing ## write what of the chart is made from elsewhere: its README, and the settings in its schema
+	$(BIN)/python -m helm.readme
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)

@@ -1,7 +1,7 @@
-"""Write the chart's README.md: its values, from values.yaml, between two marks.
+"""Write what of the chart is made from elsewhere: the values in its README.md, from values.yaml, and in
+values.schema.json the settings that extraEnv may hold, from rqueue's table of them.
 
-`make chart` writes the page; `tests/helm/test_values.py` fails where it is not what this
-would write.
+`make chart` writes both; `tests/helm/test_values.py` fails where they are not what this would write.
 """
 
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from rqueue.config import PREFIX, SETTINGS
 
 CHART = Path(__file__).parent / "rqueue"
 MARK = "<!-- values: written by helm/readme.py -->"
@@ -48,6 +50,22 @@ def page(before: str) -> str:
     return f"{before.partition(MARK)[0]}{MARK}\n\n{table}\n"
 
 
+def settings() -> list[str]:
+    """The variables that no value stands for, nor for the file that holds them."""
+    written = (CHART / "templates" / "deployment.yaml").read_text()
+    taken = set(re.findall(r"- name: (RQUEUE_\w+)", written))
+    names = [PREFIX + setting.name for setting in SETTINGS]
+    return [name for name in names if not {name, f"{name}_FILE"} & taken]
+
+
+def schema(before: str) -> str:
+    """The schema with the list of these variables written anew."""
+    return re.sub(
+        r'("setting": \{\n.*\n *"enum": )\[[^]]*\]', lambda found: found[1] + json.dumps(settings()), before
+    )
+
+
 if __name__ == "__main__":
-    readme = CHART / "README.md"
-    readme.write_text(page(readme.read_text()))
+    for name, write in (("README.md", page), ("values.schema.json", schema)):
+        file = CHART / name
+        file.write_text(write(file.read_text()))

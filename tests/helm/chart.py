@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 from helm_python import Chart
 
+from rqueue.store.pipeline import SCHEMES
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "rqueue"
-CASES = sorted((CHART / "ci").glob("*-values.yaml"))
 NAMESPACE = "team"
 RELEASE = "rqueue"
 
@@ -19,6 +20,17 @@ def values(case: str) -> dict[str, Any]:
     read = yaml.safe_load((CHART / "ci" / f"{case}-values.yaml").read_text())
     assert isinstance(read, dict)
     return read
+
+
+def scheme(case: str) -> str:
+    """That of the Redis URL that a file in ci/ names; redis where it names none."""
+    return str(values(case).get("redis", {}).get("url", "redis")).partition(":")[0]
+
+
+FILES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+CASES = [case for case in FILES if scheme(case) in SCHEMES]
+# Whose URL the service does not read yet. The chart refuses them for as long.
+LATER = [case for case in FILES if scheme(case) not in SCHEMES]
 
 
 @dataclass

@@ -4,6 +4,7 @@ By Prometheus' own promtool where Debian's package prometheus is installed; that
 without it, too, and those of the dashboard with them.
 """
 
+import copy
 import functools
 import json
 import re
@@ -50,6 +51,10 @@ PAUSED = named("rqueue_queue_paused", type="vm", pod="a")
 OLDEST = named("rqueue_queue_oldest_age_seconds", type="vm", pool="p", pod="a")
 ADMISSIONS = named("rqueue_admissions_total", type="vm", pool="p", pod="a")
 FREE = named("rqueue_free", type="vm", pool="p", resource="VCPU", pod="a")
+CAPACITY = named("rqueue_capacity", type="vm", pool="p", resource="VCPU", pod="a")
+WAITING = named("rqueue_queue_jobs", type="vm", pool="p", pod="a")
+LAPSED = named("rqueue_lapsed_total", type="vm", status="expired", pod="a")
+LEFT_OUT = named("rqueue_metrics_left_out", pod="a")
 BUCKETS = ("0.1", "0.25", "0.5", "1", "+Inf")
 
 
@@ -106,22 +111,47 @@ OUTAGES = [
     # Nobody is admitted any more, though a processor is free.
     Outage(
         "RqueueQueueStalled",
-        {OLDEST: "0+60x240", ADMISSIONS: "0+1x30 30x210", FREE: "1x240", PAUSED: "0x240"},
+        {OLDEST: "0+60x240", ADMISSIONS: "0+1x30 30x210", FREE: "1x240", CAPACITY: "2x240", PAUSED: "0x240"},
         "90m",
         "110m",
         {**HERE, "type": "vm", "pool": "p"},
     ),
-    # Nobody ever was: the pool is not declared.
+    # Nobody ever was.
     Outage(
         "RqueueQueueStalled",
-        {OLDEST: "0+60x240"},
+        {OLDEST: "0+60x240", FREE: "1x240", CAPACITY: "2x240"},
         "60m",
         "80m",
         {**HERE, "type": "vm", "pool": "p"},
     ),
+    # The first ever, which the counter begins with; a further one; the first that a new replica counts.
+    Outage(
+        "RqueueJobsLapse", {LAPSED: "_x10 1x60"}, "9m", "11m", {**HERE, "type": "vm", "status": "expired"}
+    ),
+    Outage(
+        "RqueueJobsLapse", {LAPSED: "1x90 2x60"}, "90m", "92m", {**HERE, "type": "vm", "status": "expired"}
+    ),
+    Outage(
+        "RqueueJobsLapse",
+        {LAPSED: "1x100", named("rqueue_lapsed_total", type="vm", status="expired", pod="b"): "_x50 1x60"},
+        "49m",
+        "52m",
+        {**HERE, "type": "vm", "status": "expired"},
+    ),
+    Outage(
+        "RqueuePoolUndeclared",
+        {
+            WAITING: "0x10 1x60",
+            named("rqueue_capacity", type="vm", pool="q", resource="VCPU", pod="a"): "2x70",
+        },
+        "24m",
+        "27m",
+        {**HERE, "type": "vm", "pool": "p"},
+    ),
+    Outage("RqueueMetricsLeftOut", {LEFT_OUT: "0x10 3x60"}, "24m", "27m", HERE),
     Outage(
         "RqueueQueuePaused",
-        {PAUSED: "0x10 1x600", named("rqueue_queue_jobs", type="vm", pool="p", pod="a"): "5x600"},
+        {PAUSED: "0x10 1x600", WAITING: "5x600"},
         "6h",
         "375m",
         {**HERE, "type": "vm"},
@@ -147,14 +177,40 @@ OUTAGES = [
 # What looks like an outage, and is none.
 CALM = [
     # A full pool whose jobs run for days.
-    Outage("RqueueQueueStalled", {OLDEST: "0+60x240", FREE: "0x240"}, "110m", "", {}),
-    Outage("RqueueQueueStalled", {OLDEST: "0+60x240", FREE: "1x240", PAUSED: "1x240"}, "110m", "", {}),
+    Outage("RqueueQueueStalled", {OLDEST: "0+60x240", CAPACITY: "2x240", FREE: "0x240"}, "110m", "", {}),
+    Outage(
+        "RqueueQueueStalled",
+        {OLDEST: "0+60x240", CAPACITY: "2x240", FREE: "1x240", PAUSED: "1x240"},
+        "110m",
+        "",
+        {},
+    ),
+    # Someone was admitted half an hour ago, as the first ever.
+    Outage(
+        "RqueueQueueStalled",
+        {OLDEST: "0+60x240", CAPACITY: "2x240", FREE: "1x240", ADMISSIONS: "_x80 1x160"},
+        "110m",
+        "",
+        {},
+    ),
+    # It lapsed long ago; and Prometheus was away for half an hour.
+    Outage("RqueueJobsLapse", {LAPSED: "_x10 1x90"}, "30m", "", {}),
+    Outage("RqueueJobsLapse", {LAPSED: "1x60 _x30 1x60"}, "95m", "", {}),
+    Outage("RqueuePoolUndeclared", {WAITING: "1x60", CAPACITY: "2x60"}, "50m", "", {}),
+    # Jobs in pools left out of the scrape, of which RqueueMetricsLeftOut tells.
+    Outage(
+        "RqueuePoolUndeclared",
+        {named("rqueue_queue_jobs", type="vm", pool="other", pod="a"): "1x60"},
+        "50m",
+        "",
+        {},
+    ),
     # Another release in the same Prometheus.
     Outage("RqueueRedisDown", {'rqueue_redis_up{job="other",namespace="team"}': "0x60"}, "30m", "", {}),
     # Paused, and nobody waits.
     Outage(
         "RqueueQueuePaused",
-        {PAUSED: "1x600", named("rqueue_queue_jobs", type="vm", pool="p", pod="a"): "0x600"},
+        {PAUSED: "1x600", WAITING: "0x600"},
         "8h",
         "",
         {},
@@ -276,6 +332,16 @@ def test_an_alert_says_what_is_wrong_and_links_to_its_runbook(name: str) -> None
     assert rule["annotations"]["runbook_url"] == f"{given}#{name.lower()}"
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     assert rule["annotations"]["summary"].endswith(".")
+
+
+def test_that_nothing_is_scraped_is_an_outage_only_where_the_chart_has_it_scraped() -> None:
+    given = copy.deepcopy(values("monitoring"))
+    given["metrics"]["serviceMonitor"]["enabled"] = False
+    alone = render(given).one("PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert [rule["alert"] for rule in alone] == list(ALERTS)
+    down = next(rule["expr"] for rule in alone if rule["alert"] == "RqueueDown")
+    assert down == f'sum by (namespace, job) (up{{job="{RELEASE}",namespace="{NAMESPACE}"}}) == 0'
+    assert ALERTS["RqueueDown"]["expr"].startswith(f"{down} or absent(")
 
 
 def test_links_within_the_runbooks_lead_to_sections() -> None:

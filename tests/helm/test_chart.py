@@ -13,12 +13,14 @@ from helm_python import Chart, lint, package
 from helm_python.errors import HelmError
 
 from rqueue import __version__
-from tests.helm.chart import CASES, CHART, NAMESPACE, RELEASE, Rendered, pods, render, values
+from tests.helm.chart import CASES, CHART, LATER, NAMESPACE, RELEASE, Rendered, pods, render, values
 from tests.helm.crds import SCHEMAS
 
 KUBERNETES = ("1.25", "1.31", "1.37")
 TOKEN = {"name": "portal", "sha256": "0" * 64, "role": "client"}
-cases = pytest.mark.parametrize("case", [path.name.removesuffix("-values.yaml") for path in CASES])
+ACCOUNT = {"name": "controller", "service_account": "team/controller", "role": "client"}
+PEERS = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+cases = pytest.mark.parametrize("case", CASES)
 
 
 def test_the_oldest_and_the_newest_schema_are_tried() -> None:
@@ -160,11 +162,17 @@ def test_alone_it_brings_a_valkey_and_nothing_that_needs_more() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
-@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls", "sentinel", "cluster"])
+@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls"])
 def test_an_external_redis_is_one_value(case: str) -> None:
     rendered = render(values(case))
     assert not rendered.of("StatefulSet")
     assert not any("valkey" in o["metadata"]["name"] for o in rendered.objects)
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_a_url_that_the_service_does_not_read_yet_is_refused(case: str) -> None:
+    with pytest.raises(HelmError, match="does not read Sentinel's and Cluster's URLs yet"):
+        render(values(case))
 
 
 def test_rights_are_asked_for_only_where_tokens_are_reviewed() -> None:
@@ -215,6 +223,25 @@ def test_routes_lead_to_the_service(case: str) -> None:
         ({"redis": {"url": "rediss://h", "tls": {"clientCertificate": True}}}, "secretName"),
         ({"auth": {"existingSecret": "s", "tokens": [TOKEN]}}, "tokens.yaml"),
         ({"auth": {"tokens": [{**TOKEN, "name": "admin"}]}}, "admin"),
+        ({"auth": {"tokens": [TOKEN, {**TOKEN, "sha256": "1" * 64}]}}, "portal: its name is there twice"),
+        ({"auth": {"tokens": [TOKEN, {**TOKEN, "name": "b"}]}}, "b: its sha256 is there twice"),
+        (
+            {"auth": {"kubernetes": True, "tokens": [ACCOUNT, {**ACCOUNT, "name": "b"}]}},
+            "service_account is th",
+        ),
+        ({"auth": {"tokens": [ACCOUNT]}}, "auth.kubernetes"),
+        ({"auth": {"tokens": [{**TOKEN, "role": "operator", "owners": ["a"]}]}}, "only a client"),
+        ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "A is there twice"),
+        ({"redis": {"url": "redis://h"}, "valkey": {"existingSecret": "s"}}, "valkey.existingSecret"),
+        ({"valkey": {"maxMemory": "1300mb"}}, "limits.memory"),
+        ({"valkey": {"resources": {"limits": {"memory": 2147483647}}}}, "limits.memory"),
+        ({"valkey": {"persistence": {"size": "3G"}}}, "persistence.size"),
+        ({"networkPolicy": {"redisPorts": [6379]}}, "redisPorts"),
+        ({"networkPolicy": {"redisTo": PEERS}}, "redisTo"),
+        (
+            {"redis": {"urlSecret": {"name": "s"}}, "networkPolicy": {"callbacksTo": PEERS}},
+            "redisPorts is empty",
+        ),
         ({"ingress": {"enabled": True}}, "ingress.hosts"),
         ({"httpRoute": {"enabled": True}}, "parentRefs"),
         ({"autoscaling": {"minReplicas": 7}}, "minReplicas"),
@@ -224,6 +251,68 @@ def test_routes_lead_to_the_service(case: str) -> None:
 def test_values_that_contradict_each_other_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(HelmError, match=said):
         render(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"auth": {"tokens": [{**TOKEN, "owners": ["a"]}, {**TOKEN, "name": "b", "sha256": "1" * 64}]}},
+        # Just enough, in other units; and what cannot be compared, which is left to its writer.
+        {"valkey": {"maxMemory": "1000m", "resources": {"limits": {"memory": "2G"}}}},
+        {"valkey": {"maxMemory": "1gb", "persistence": {"size": "3Gi"}}},
+        {"valkey": {"maxMemory": "1gb", "resources": {"limits": {"memory": 2147483648}}}},
+        {"valkey": {"maxMemory": "1gb", "resources": {"limits": {"memory": "2e6"}}}},
+        {"valkey": {"maxMemory": "1gb", "resources": None}},
+        {"extraEnv": [{"name": "RQUEUE_TOKEN_RATE", "value": "10"}]},
+    ],
+    ids=str,
+)
+def test_values_that_fit_are_taken(given: dict[str, Any]) -> None:
+    assert render(given).objects
+
+
+def opened(given: dict[str, Any]) -> list[tuple[list[Any] | None, list[Any] | None]]:
+    """Ports and peers of each rule for what the service may reach; None is all."""
+    rules = render(given).one("NetworkPolicy", RELEASE)["spec"]["egress"]
+    return [
+        ([port["port"] for port in rule["ports"]] if "ports" in rule else None, rule.get("to"))
+        for rule in rules
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("redis://h", 6379),
+        ("rediss://h:6380/0", 6380),
+        ("redis://[fd00::1]:7000", 7000),
+        ("redis://h:1/2", 1),
+    ],
+)
+def test_redis_is_reached_at_its_port(url: str, port: int) -> None:
+    """Also where callbacks may not go there."""
+    policy = {"callbacksTo": PEERS}
+    assert ([port], None) in opened({"redis": {"url": url}, "networkPolicy": policy})
+    told = {**policy, "redisPorts": [9], "redisTo": PEERS}
+    assert ([9], PEERS) in opened({"redis": {"url": url}, "networkPolicy": told})
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("https://k/v3", 443), ("http://k/v3", 80), ("https://k:5000/identity/v3", 5000)]
+)
+def test_keystone_is_reached_at_its_port(url: str, port: int) -> None:
+    given = {"auth": {"keystone": url}, "networkPolicy": {"callbacksTo": PEERS}}
+    assert ([port], None) in opened(given)
+
+
+def test_with_peers_for_everything_nothing_is_open_to_anywhere_but_names() -> None:
+    given = values("network-policy-redis")
+    policy = given["networkPolicy"]
+    assert opened(given) == [
+        ([53, 53], None),
+        (policy["redisPorts"], policy["redisTo"]),
+        (None, policy["callbacksTo"]),
+    ]
 
 
 def test_metadata_services_are_out_of_reach() -> None:
@@ -256,6 +345,38 @@ def test_the_notes_name_what_there_is(case: str) -> None:
     assert f"get secret {secret} -o jsonpath='{{.data.admin-token}}'" in rendered.notes
     assert f"test {RELEASE}" in rendered.notes
     assert ("built-in Valkey" in rendered.notes) == bool(rendered.of("StatefulSet"))
+
+
+def test_the_notes_say_where_it_is_reached_from_outside() -> None:
+    assert "https://rqueue.example/queues/" in render(values("ingress")).notes
+    plain = {"ingress": {"enabled": True, "hosts": ["a.example", "b.example"]}}
+    assert "http://a.example/queues/\n  http://b.example/queues/" in render(plain).notes
+    assert "  rqueue.example\n" in render(values("http-route")).notes
+    assert "example" not in render({}).notes
+
+
+def test_the_notes_verify_the_certificate() -> None:
+    """By the CA that its Secret holds, under the name that it is for."""
+    notes = render(values("tls")).notes
+    assert "get secret rqueue-tls -o jsonpath='{.data.ca\\.crt}' | base64 -d > ca.crt" in notes
+    host = f"{RELEASE}.{NAMESPACE}.svc"
+    assert f"curl --cacert ca.crt --connect-to {host}:443:127.0.0.1:8080" in notes
+    assert f"https://{host}/queues/" in notes
+    assert "ca.crt" not in render(values("tls-public-ca")).notes
+    for case in ("tls", "tls-public-ca"):
+        assert "--insecure" not in render(values(case)).notes
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("scraped", [False, True])
+def test_the_notes_say_what_keeps_prometheus_out(bounded: bool, scraped: bool) -> None:
+    given = {
+        "networkPolicy": {"from": PEERS if bounded else []},
+        "metrics": {"serviceMonitor": {"enabled": scraped}, "prometheusRule": {"enabled": True}},
+    }
+    notes = render(given).notes
+    assert ("Prometheus can scrape it only" in notes) == (bounded and scraped)
+    assert ("The alerts see nothing" in notes) == (not scraped)
 
 
 def test_it_packs(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ async def probed(machine: Machine, probe: dict[str, Any]) -> int:
     return 0
 
 
-@pytest.mark.parametrize("case", [path.name.removesuffix("-values.yaml") for path in CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_every_variable_is_a_setting(case: str) -> None:
     container = render(values(case)).one("Deployment")["spec"]["template"]["spec"]["containers"][0]
     written = [row["name"] for row in container["env"]]
@@ -228,6 +228,7 @@ async def test_the_pods_work(machine: Machine) -> None:
             assert said.returncode == 0, said.stdout + said.stderr
             assert "the chart's service works" in said.stdout
             await prometheus_may_scrape(machine)
+            await the_test_leaves_no_setting(machine)
             # Twice in a row, as after an upgrade.
             assert (await asyncio.to_thread(helm_test, machine)).returncode == 0
 
@@ -297,6 +298,20 @@ async def prometheus_may_scrape(machine: Machine) -> None:
             assert response.status == 403
     async with aiohttp.ClientSession() as session, session.get(url + monitor["path"]) as response:
         assert response.status == 401
+
+
+async def the_test_leaves_no_setting(machine: Machine) -> None:
+    """Its queue is as one that nobody has used; a paused one would look forgotten."""
+    token = machine.rendered.one("Secret", f"{RELEASE}-tokens")["stringData"]["admin-token"]
+    url = f"http://127.0.0.1:{machine.http_port}/queues"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+        session.get(f"{url}/helm-test") as used,
+        session.get(f"{url}/unused") as unused,
+    ):
+        there, default = (await used.json())["data"], (await unused.json())["data"]
+    assert {**there, "type": "", "counts": {}} == {**default, "type": "", "counts": {}}
+    assert there["counts"]["queued"] == 0
 
 
 def test_the_tokens_file_holds_what_the_tokens_are() -> None:

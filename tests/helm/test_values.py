@@ -13,7 +13,10 @@ from helm_python.errors import HelmValuesError
 
 from helm import readme
 from rqueue.domain.policy import Settings
-from tests.helm.chart import CASES, CHART
+from rqueue.errors import Refused
+from rqueue.guard import Guard
+from rqueue.store.pipeline import connect
+from tests.helm.chart import CASES, CHART, render, values
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -44,6 +47,13 @@ def test_the_readme_is_what_the_values_say() -> None:
     assert len(PATHS) > 50
 
 
+def test_the_schema_names_the_settings_that_have_no_value() -> None:
+    text = (CHART / "values.schema.json").read_text()
+    assert text == readme.schema(text), "run `make chart`"
+    assert "RQUEUE_TOKEN_RATE" in SCHEMA["$defs"]["setting"]["enum"]
+    assert not {"RQUEUE_PORT", "RQUEUE_REDIS_URL", "RQUEUE_CALLBACK_SECRETS"} & set(readme.settings())
+
+
 def every_value() -> dict[str, Any]:
     """The defaults, and over them what every file in ci/ sets: all that can be set is set."""
     merged = copy.deepcopy(DEFAULTS)
@@ -55,8 +65,8 @@ def every_value() -> dict[str, Any]:
             elif value:
                 below[key] = value
 
-    for path in CASES:
-        over(merged, yaml.safe_load(path.read_text()))
+    for case in CASES:
+        over(merged, values(case))
     return merged
 
 
@@ -123,6 +133,7 @@ def test_the_schema_knows_every_setting_of_a_queue() -> None:
     "given",
     [
         {"redis": {"url": "redis://user:secret@host:6379"}},
+        {"redis": {"url": "redis://host:6379?password=secret"}},
         {"redis": {"url": "host:6379"}},
         {"redis": {"url": "http://host:6379"}},
         {"auth": {"tokens": [{"name": "a", "sha256": "0", "role": "client"}]}},
@@ -133,10 +144,93 @@ def test_the_schema_knows_every_setting_of_a_queue() -> None:
         {"callbacks": {"deny": ["10.0.0.0/8, 11.0.0.0/8"]}},
         {"service": {"port": 0}},
         {"valkey": {"maxMemory": "1Gi"}},
+        {"valkey": {"image": {"tag": ""}}},
+        {"config": {"host": "127.0.0.1"}},
+        {"config": {"host": "localhost"}},
+        {"networkPolicy": {"callbacksTo": [{"ipBlock": {"cidr": "10.0.0.0"}}]}},
+        # Of another value, and no setting at all.
+        {"extraEnv": [{"name": "RQUEUE_PORT", "value": "80"}]},
+        {"extraEnv": [{"name": "RQUEUE_AUTH_KEYSTONE", "value": "https://k/v3"}]},
+        {"extraEnv": [{"name": "RQUEUE_TOKENRATE", "value": "10"}]},
     ],
     ids=str,
 )
 def test_a_wrong_value_is_refused(given: dict[str, Any]) -> None:
+    assert refused(given)
+
+
+GOOD = ["10.0.0.0/8", "10.1.2.3/8", "0.0.0.0/0", "1.2.3.4", "fd00::/8", "::ffff:10.0.0.0/104", "*.svc"]
+BROKEN = [
+    "10.0.0.0/33",
+    "10.0.0/8",
+    "10.0.0.300/8",
+    "10.0.0.0/",
+    "fd00::/129",
+    "a.example/24",
+    "*/8",
+    "01.0.0.0/8",
+]
+
+
+@pytest.mark.parametrize("word", [*GOOD, *BROKEN])
+@pytest.mark.parametrize("rule", ["allow", "deny"])
+def test_a_rule_of_callbacks_is_taken_as_the_service_takes_it(word: str, rule: str) -> None:
+    if word in GOOD:
+        Guard([word], [])
+    else:
+        with pytest.raises(Refused):
+            Guard([word], [])
+    assert refused({"callbacks": {rule: [word]}}) == (word in BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("redis://host", True),
+        ("rediss://host:6380/0", True),
+        ("redis://[fd00::1]:6379/1", True),
+        ("redis://host?db=1", True),
+        ("redis://host/first", False),
+        ("redis://host:port/0", False),
+        ("redis://host/0#rest", False),
+        ("rediss:///0/1", False),
+    ],
+)
+def test_a_redis_url_is_taken_as_the_service_takes_it(url: str, good: bool) -> None:
+    if good:
+        connect(url)
+    else:
+        with pytest.raises(Refused):
+            connect(url)
+    assert refused({"redis": {"url": url}}) == (not good)
+
+
+@pytest.mark.parametrize("path", sorted({".".join(map(str, path)) for path in maps(DEFAULTS)} | set(PATHS)))
+def test_a_value_that_is_taken_away_is_refused_or_does_without(path: str) -> None:
+    """null takes a default away. The chart says so, not a template that stumbles."""
+    given: dict[str, Any] = {}
+    place = given
+    *above, last = path.split(".")
+    for key in above:
+        place = place.setdefault(key, {})
+    if last:
+        place[last] = None
+    if not refused(given):
+        assert render(given).objects
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"redis": None},
+        {"redis": {"passwordSecret": None}},
+        {"redis": {"passwordSecret": {"name": "s", "key": None}}},
+        {"config": {"workers": None}},
+        {"valkey": {"persistence": {"size": None}}},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_without_is_refused(given: dict[str, Any]) -> None:
     assert refused(given)
 
 

@@ -40,7 +40,9 @@ def expect(status, method, path, body=None, **headers):
     got, answer = call(method, path, body, **headers)
     print(method, path, got, flush=True)
     if got != status:
-        sys.exit(f"expected {status}, got {got}: {answer}")
+        # Printed, since a second fault while setting back would take the place of an exit's words.
+        print(f"expected {status}, got {got}: {answer}", file=sys.stderr, flush=True)
+        sys.exit(1)
     return answer.get("data")
 
 
@@ -51,11 +53,15 @@ def test():
     expect(401, "GET", "/queues/")
     # Paused, so that nobody is called; forgotten a second after its end.
     expect(200, "PUT", "/queues/helm-test", {"paused": True, "retention": 1}, **admin)
-    name = f"helm-test-{uuid.uuid4()}"
-    job = {"request_id": name, "owner_id": "helm-test", "data": {}, "callback": f"http://{name}.invalid/"}
-    expect(201, "POST", "/v1/helm-test/", job, **admin)
-    found = expect(200, "GET", f"/v1/helm-test/{name}", **admin)
-    expect(200, "DELETE", f"/v1/helm-test/{name}", **admin)
+    try:
+        name = f"helm-test-{uuid.uuid4()}"
+        job = {"request_id": name, "owner_id": "helm-test", "data": {}, "callback": f"http://{name}.invalid/"}
+        expect(201, "POST", "/v1/helm-test/", job, **admin)
+        found = expect(200, "GET", f"/v1/helm-test/{name}", **admin)
+        expect(200, "DELETE", f"/v1/helm-test/{name}", **admin)
+    finally:
+        # As it was: a queue that stays paused would look like one that was forgotten.
+        expect(200, "PUT", "/queues/helm-test", {"paused": None, "retention": None}, **admin)
     if found["Status"] != "queued":
         sys.exit(f"expected a queued job, got {found}")
     print("the chart's service works")

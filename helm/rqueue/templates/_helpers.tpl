@@ -37,6 +37,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if not (or .Values.redis.url .Values.redis.urlSecret.name) }}true{{ end -}}
 {{- end -}}
 
+{{/* The ports that redis.url names, as JSON; of Sentinel, those of the servers that it leads to, too. */}}
+{{- define "rqueue.redisPorts" -}}
+{{- $ports := list -}}
+{{- $sentinel := contains "+sentinel:" .Values.redis.url -}}
+{{- with .Values.redis.url -}}
+{{- range regexReplaceAll "^[^/]*//([^/?#]*).*$" . "${1}" | splitList "," -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default (ternary "26379" "6379" $sentinel) | int) -}}
+{{- end -}}
+{{- if $sentinel -}}
+{{- $ports = append $ports 6379 -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}
+
 {{- define "rqueue.valkeySecret" -}}
 {{- .Values.valkey.existingSecret | default (printf "%s-valkey" (include "rqueue.fullname" .)) -}}
 {{- end -}}
