@@ -80,11 +80,11 @@ async def serving(directory: Path, **settings: str) -> AsyncIterator[Running]:
 
         async def listens() -> bool:
             assert process.returncode is None, running.said()
-            found = re.search(
-                r"listens on http://(?:127\.0\.0\.1|0\.0\.0\.0|\[::\])(:[0-9]+)", running.said()
-            )
-            running.url = f"http://127.0.0.1{found[1]}" if found else ""
-            return bool(found)
+            found = re.search(r"listens on http://(\S+)(:[0-9]+)", running.said())
+            if found is not None:
+                host = "127.0.0.1" if found[1] in ("0.0.0.0", "[::]") else found[1]
+                running.url = f"http://{host}{found[2]}"
+            return found is not None
 
         try:
             await until(listens)
