@@ -26,7 +26,6 @@ import aiohttp_retry
 import orjson
 from aiohttp.client_middlewares import ClientHandlerType
 from standardwebhooks import Webhook
-from standardwebhooks.webhooks import EmptyWebhookSecretError
 from yarl import URL
 
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
@@ -118,9 +117,12 @@ class Callbacks:
         for secret in secrets:
             kind, _, key = secret.partition("_")
             try:
-                signers.append(Webhook(base64.b64decode(key if kind == "whsec" else "", validate=True)))
-            except (ValueError, EmptyWebhookSecretError):
-                raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64") from None
+                decoded = base64.b64decode(key if kind == "whsec" else "", validate=True)
+            except ValueError:
+                decoded = b""
+            if not 24 <= len(decoded) <= 64:  # as the scheme has it
+                raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64 of 24 to 64 bytes")
+            signers.append(Webhook(decoded))
         self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":

@@ -172,7 +172,18 @@ async def test_the_id_holds_nothing_that_a_client_chose(receiver):
 
 @pytest.mark.parametrize(
     "secret",
-    ["", "whsec_", "whsec_a", "whsec_!!!!", "whsec_ü", "not base64", base64.b64encode(b"x" * 24).decode()],
+    [
+        *(
+            "",
+            "whsec_",
+            "whsec_a",
+            "whsec_!!!!",
+            "whsec_ü",
+            "not base64",
+            base64.b64encode(b"x" * 24).decode(),
+        ),
+        *(f"whsec_{base64.b64encode(b'x' * size).decode()}" for size in (1, 23, 65)),
+    ],
 )
 def test_a_bad_secret_is_refused(secret):
     with pytest.raises(Refused, match="RQUEUE_CALLBACK_SECRETS"):

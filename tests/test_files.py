@@ -99,6 +99,16 @@ def test_a_broken_one_is_logged_once_and_the_last_good_one_stays(file, caplog, b
     assert watched.value == 9
 
 
+def test_one_that_goes_away_a_second_time_is_logged_again(file, caplog):
+    watched = Watched("X_FILE", number, file)
+    for _ in range(2):
+        file.unlink()
+        watched.look()
+        file.write_text("1\n")
+        watched.look()
+    assert [record.levelname for record in caplog.records].count("ERROR") == 2
+
+
 @pytest.mark.parametrize("content", [SECRET, "", "\n", None])
 def test_at_the_start_it_is_refused(tmp_path, content):
     path = tmp_path / "number"

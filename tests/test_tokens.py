@@ -66,6 +66,13 @@ def test_nobody_may_be_in_it():
         (written(rate="'5'"), "tokens: 0: rate"),
         (written() + "\n" + written().partition("\n")[2], "a: its name.*twice"),
         (written() + "\n" + written(name="b").partition("\n")[2], "b: its name, sha256.*twice"),
+        (written() + "\n" + written(sha256="cd" * 32).partition("\n")[2], "a: its name, sha256.*twice"),
+        (
+            written(sha256=None, service_account="n/a")
+            + "\n"
+            + written(sha256=None, service_account="n/a", name="b").partition("\n")[2],
+            "b: its name, sha256.*twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(text, complaint):

@@ -608,3 +608,31 @@ async def test_a_scrape_with_workers_is_one_of_no_single_process(tmp_path):
         names = {family.name for family in text_string_to_metric_families(text)}
         assert "rqueue_reaper_lag_seconds" in names
         assert not {name for name in names if name.startswith("process_")}
+
+
+@on_linux
+async def test_the_lag_is_that_of_the_worker_that_lags_most(tmp_path):
+    async with running(tmp_path, WORKERS="2") as service:
+        lags: list[float] = []
+
+        async def scrape(connection: Connection) -> None:
+            families = text_string_to_metric_families(await connection.text("/metrics"))
+            lags.extend(
+                s.value
+                for family in families
+                for s in family.samples
+                if s.name == "rqueue_reaper_lag_seconds"
+            )
+
+        await to_each(service, scrape)
+        with closing(Connection(service)) as connection:
+            await connection.call("GET", "/healthz")
+            (other,) = workers(service) - {connection.owner()}
+            os.kill(other, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(20):
+                    while lags[-1] < 3:
+                        await scrape(connection)
+            finally:
+                os.kill(other, signal.SIGCONT)
+        assert await service.end() == 0

@@ -28,7 +28,7 @@ async def take_inbox(request: web.Request) -> web.Response:
 
     The service's own only, which come from this machine; whoever else reaches it has no token to show here.
     """
-    if not _near(request.remote or ""):
+    if not near(request):
         raise Forbidden("the inbox takes what the service itself sends")
     arrived = {
         "at": datetime.now(UTC).isoformat(),
@@ -54,11 +54,14 @@ async def show_inbox(request: web.Request) -> web.Response:
     return answer(shown)
 
 
-def _near(remote: str) -> bool:
-    """Whether an address is this machine's own."""
+def near(request: web.Request) -> bool:
+    """Whether a request is of this machine: from loopback, or from the very address that it came to."""
+    remote, transport = request.remote or "", request.transport
     with suppress(ValueError):
         address = ip_address(remote)
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        if (getattr(address, "ipv4_mapped", None) or address).is_loopback:
+            return True
+        return transport is not None and transport.get_extra_info("sockname")[0] == remote
     return False
 
 

@@ -245,6 +245,9 @@ def test_routes_lead_to_the_service(case: str) -> None:
         ({"ingress": {"enabled": True}}, "ingress.hosts"),
         ({"httpRoute": {"enabled": True}}, "parentRefs"),
         ({"autoscaling": {"minReplicas": 7}}, "minReplicas"),
+        ({"fullnameOverride": "a.b"}, "no Service's name"),
+        ({"fullnameOverride": "1a"}, "no Service's name"),
+        ({"callbacks": {"timeoutSeconds": 61}}, "terminationGracePeriodSeconds"),
     ],
     ids=str,
 )
@@ -313,6 +316,12 @@ def test_with_peers_for_everything_nothing_is_open_to_anywhere_but_names() -> No
         (policy["redisPorts"], policy["redisTo"]),
         (None, policy["callbacksTo"]),
     ]
+
+
+def test_a_release_whose_name_no_service_can_have_needs_another() -> None:
+    with pytest.raises(HelmError, match="fullnameOverride"):
+        render({}, "my.release")
+    assert render({"fullnameOverride": "line"}, "my.release").one("Service", "line")
 
 
 def test_metadata_services_are_out_of_reach() -> None:

@@ -152,6 +152,9 @@ def test_the_schema_knows_every_setting_of_a_queue() -> None:
         {"extraEnv": [{"name": "RQUEUE_PORT", "value": "80"}]},
         {"extraEnv": [{"name": "RQUEUE_AUTH_KEYSTONE", "value": "https://k/v3"}]},
         {"extraEnv": [{"name": "RQUEUE_TOKENRATE", "value": "10"}]},
+        {"auth": {"tokens": [{"name": "a", "sha256": "0" * 64, "role": "client", "owners": [""]}]}},
+        {"auth": {"tokens": [{"name": "a", "sha256": "0" * 64, "role": "client", "types": ["x" * 257]}]}},
+        {"podLabels": {"app.kubernetes.io/component": "x"}},
     ],
     ids=str,
 )

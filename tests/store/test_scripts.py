@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from rqueue import metrics
 from rqueue.store import scripts
 from rqueue.store.keys import KEYS, Keys
 from rqueue.store.scripts import Scripts
@@ -99,11 +100,14 @@ async def test_an_error_has_its_code_and_details(store, pipeline, namespace, clo
 async def test_a_server_that_forgot_the_scripts_is_told_again(store, redis):
     """After a restart, a failover or SCRIPT FLUSH."""
     await create(store, "a")
+    errors = metrics.REDIS_ERRORS.cell().copy()
     await redis.script_flush()
     await create(store, "b")
     await redis.script_flush()
     await store.move("vm", "b", "front")
     assert await line(store) == ["b", "a"]
+    # Nothing to wake anybody for.
+    assert metrics.REDIS_ERRORS.cell() == errors
 
 
 async def test_without_a_clock_of_its_own_the_server_says_the_time(redis, pipeline, namespace):

@@ -9,7 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from rqueue.app import build
 from rqueue.errors import Forbidden, InvalidCallback
 from rqueue.web.context import CHECK_CALLBACK
-from rqueue.web.inbox import take_inbox
+from rqueue.web.inbox import near, take_inbox
 from tests.conftest import config_of
 from tests.invariants import capacity_kept, check
 from tests.web.wire import ask, job, refused
@@ -219,11 +219,25 @@ async def test_there_is_no_inbox_beside_a_redis_of_ones_own(redis_url, namespace
         app[CHECK_CALLBACK]("abc")
 
 
+class CameTo(asyncio.Transport):
+    """What a connection to an address of this machine says of it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"sockname": (address, 8080)})
+
+
 @pytest.mark.parametrize("remote", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost", ""])
 async def test_the_inbox_takes_nothing_from_other_machines(remote):
-    request = make_mocked_request("POST", "/inbox/a").clone(remote=remote)
+    request = make_mocked_request("POST", "/inbox/a", transport=CameTo("10.0.0.2")).clone(remote=remote)
     with pytest.raises(Forbidden):
         await take_inbox(request)
+
+
+@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.2"])
+async def test_the_inbox_takes_what_is_of_this_machine(remote):
+    """By its own address too, where RQUEUE_HOST is one: the service calls itself there."""
+    request = make_mocked_request("POST", "/inbox/a", transport=CameTo("10.0.0.2"))
+    assert near(request.clone(remote=remote))
 
 
 async def test_the_inbox_keeps_little_of_each(service):

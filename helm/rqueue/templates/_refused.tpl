@@ -1,5 +1,12 @@
 {{/* What a schema cannot say: values of which one is nothing without another, or against it. */}}
 {{- define "rqueue.refused" -}}
+{{- $fullname := include "rqueue.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}
+{{- fail (printf "%s can be no Service's name: letters, digits and dashes, a letter first; set fullnameOverride" $fullname) -}}
+{{- end -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int .Values.callbacks.timeoutSeconds) -}}
+{{- fail "terminationGracePeriodSeconds is less than callbacks.timeoutSeconds, which a call that is under way may take" -}}
+{{- end -}}
 {{- $redis := .Values.redis -}}
 {{- if and $redis.url $redis.urlSecret.name -}}
 {{- fail "redis.url and redis.urlSecret are both set; expected one of them" -}}
