@@ -187,19 +187,23 @@ AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
 
 async def login(request: web.Request) -> web.Response:
     """POST /board/login: a token for the board's cookie, `{"token": …}`."""
+    if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+        # What no page elsewhere can send without being asked first.
+        raise web.HTTPUnsupportedMediaType(text="expected application/json")
     written = await body(request)
     token = written.get("token") if isinstance(written, dict) else None
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_BYTES or set(written) != {"token"}:
         raise Invalid('expected {"token": …}', "token")
     caller = await request.app[AUTH].known(token, request.remote or "")
     response = answer(_session(caller, token))
+    forwarded = request.headers.get("X-Forwarded-Proto", "")  # a list, where there are several proxies
     response.set_cookie(
         COOKIE,
         token,
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="Strict",
-        secure="https" in (request.scheme, request.headers.get("X-Forwarded-Proto")),
+        secure="https" in (request.scheme, forwarded.partition(",")[0].strip()),
     )
     return response
 

@@ -378,7 +378,7 @@ async def test_a_token_may_come_only_so_often(
     tmp_path: Any, redis_url: str, real_redis: Any, namespace: str
 ) -> None:
     async with guarded(tmp_path / "t", namespace, redis_url, token_rate=5) as api:
-        answers = [await api.ask("client", "GET", "/v1/vm/") for _ in range(12)]
+        answers = await asyncio.gather(*(api.ask("client", "GET", "/v1/vm/") for _ in range(30)))
         refused = [answer for answer in answers if answer.status != 200]
         assert refused
         assert {error_of(answer)["code"] for answer in refused} == {"rate_limited"}
@@ -537,9 +537,10 @@ async def test_the_board_logs_in_by_a_cookie_and_shows_that_a_change_is_its_own(
     assert 'rqueue_session=""' in logout.headers["Set-Cookie"]
 
 
-async def test_behind_https_the_cookie_is_secure(api: Guarded) -> None:
+@pytest.mark.parametrize("forwarded", ["https", "https, http"])
+async def test_behind_https_the_cookie_is_secure(api: Guarded, forwarded: str) -> None:
     login = await api.ask(
-        "nobody", "POST", "/board/login", {"token": api.tokens["admin"]}, **{"X-Forwarded-Proto": "https"}
+        "nobody", "POST", "/board/login", {"token": api.tokens["admin"]}, **{"X-Forwarded-Proto": forwarded}
     )
     assert "Secure" in login.headers["Set-Cookie"]
 
@@ -549,6 +550,15 @@ async def test_behind_https_the_cookie_is_secure(api: Guarded) -> None:
 )
 async def test_a_login_that_cannot_be_read_is_422(api: Guarded, body: Any) -> None:
     assert (await api.ask("nobody", "POST", "/board/login", body)).status == 422
+
+
+async def test_a_login_says_that_it_is_json(api: Guarded) -> None:
+    """A page elsewhere may send a body without a type, or as text, without asking first."""
+    written = f'{{"token": "{api.tokens["admin"]}"}}'
+    for type_ in ({}, {"Content-Type": "text/plain"}):
+        answer = await ask(api.service, "POST", "/board/login", written.encode(), headers=type_)
+        assert answer.status == 415
+        assert "Set-Cookie" not in answer.headers
 
 
 async def test_a_login_with_an_unknown_token_is_401(api: Guarded) -> None:
