@@ -87,7 +87,7 @@ class RateLimited(Full):
 
     code = "rate_limited"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
+    def __init__(self, message: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after  # seconds
 
