@@ -87,8 +87,8 @@ class RateLimited(Full):
 
     code = "rate_limited"
 
-    def __init__(self, message: str | None = None, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str | None = None, field: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, field)
         self.retry_after = retry_after  # seconds
 
 

@@ -179,7 +179,7 @@ class Auth:
 
     def _must_not_guess(self, address: str) -> None:
         if self._failed.get(address, 0) >= FAILURES:
-            raise RateLimited("too many unknown tokens came from this address", FAILURE_SECONDS)
+            raise RateLimited("too many unknown tokens came from this address", retry_after=FAILURE_SECONDS)
 
 
 AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
