@@ -248,6 +248,12 @@ def test_routes_lead_to_the_service(case: str) -> None:
         ({"fullnameOverride": "a.b"}, "no Service's name"),
         ({"fullnameOverride": "1a"}, "no Service's name"),
         ({"callbacks": {"timeoutSeconds": 61}}, "terminationGracePeriodSeconds"),
+        ({"auth": {"kubernetes": True}, "serviceAccount": {"create": False}}, "default one is everybody's"),
+        ({"autoscaling": {"enabled": True}, "resources": {"requests": None}}, "resources.requests.cpu"),
+        (
+            {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+            "resources.requests.cpu",
+        ),
     ],
     ids=str,
 )
