@@ -168,6 +168,8 @@ OUTAGES = [
         {
             named("rqueue_http_requests_total", route="/v1/{type}/", status="201", pod="a"): "0+60x80",
             named("rqueue_http_requests_total", route="/v1/{type}/", status="503", pod="a"): "0x10 0+6x60",
+            # Probes and scrapes go on, and are no requests of anybody's.
+            named("rqueue_http_requests_total", route="/healthz", status="200", pod="a"): "0+6000x80",
         },
         "15m",
         "30m",
