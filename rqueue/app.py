@@ -153,10 +153,6 @@ def build(
     routes.add(app.router, routes.ROUTES)
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
-    elif config.auth_keystone or config.auth_kubernetes == "true":
-        raise Refused(
-            "RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE need RQUEUE_TOKENS_FILE, be it `tokens: []`"
-        )
     if inbox_url:
         routes.add(app.router, routes.INBOX_ROUTES)
     return app
@@ -235,7 +231,9 @@ async def _story(store: Store, callbacks: Callbacks, reaper: Reaper) -> None:
             callbacks.sign_with([await store.callback_secret(made)])
             break
         except RqueueError as error:
-            log.error("%s; there is no signing secret until it does, and nobody is called", error.message)
+            log.error(
+                "%s; until that is over there is no signing secret, and nobody is called", error.message
+            )
             await asyncio.sleep(TICK_SECONDS)
     await reaper.run()
 

@@ -221,6 +221,10 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
     for part in ("TLS", "REDIS"):
         _only_together(f"{part}_CERT_FILE", f"{part}_KEY_FILE", values)
     _of_use_to_redis(values)
+    if not values["tokens_file"] and (values["auth_keystone"] or values["auth_kubernetes"] == "true"):
+        raise Refused(
+            "RQUEUE_AUTH_KUBERNETES and RQUEUE_AUTH_KEYSTONE need RQUEUE_TOKENS_FILE, be it `tokens: []`"
+        )
     return Config(**values)
 
 

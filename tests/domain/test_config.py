@@ -70,7 +70,6 @@ def test_every_setting_has_a_line_of_help():
         ("DATA_DIR", "/var/lib/rqueue", Path("/var/lib/rqueue")),
         ("NAMESPACE", "a.B_c:d-1", "a.B_c:d-1"),
         ("NAMESPACE", "n" * 64, "n" * 64),
-        ("AUTH_KEYSTONE", "https://keystone:5000/identity/v3/", "https://keystone:5000/identity/v3/"),
         ("MAX_BODY", "1024", 1024),
         ("MAX_BODY", str(1 << 30), 1 << 30),
         ("CALLBACK_BASE_URL", "https://portal/cb/", "https://portal/cb/"),
@@ -85,6 +84,16 @@ def test_every_setting_has_a_line_of_help():
 )
 def test_each_setting_is_read(name, text, value):
     assert getattr(read({PREFIX + name: text}), name.lower()) == value
+
+
+def test_who_may_be_asked_is_read_beside_a_tokens_file():
+    url = "https://keystone:5000/identity/v3/"
+    asked = {PREFIX + "AUTH_KEYSTONE": url, PREFIX + "AUTH_KUBERNETES": "true"}
+    found = read({**asked, PREFIX + "TOKENS_FILE": "tokens.yaml"})
+    assert (found.auth_keystone, found.auth_kubernetes) == (url, "true")
+    for name, value in asked.items():
+        with pytest.raises(Refused, match="need RQUEUE_TOKENS_FILE"):
+            read({name: value})
 
 
 @pytest.mark.parametrize(
