@@ -22,15 +22,18 @@ from aiohttp import web
 
 from tests.conftest import Receiver, receiving
 
-HOSTS, SLOTS = ("n0", "n1", "n2"), 24
+HOSTS, SLOTS = ("n0", "n1", "n2"), 48
 # An answer of any kind takes no longer, whatever is broken.
 ANSWER_SECONDS = 15.0
 # A client that is told 503 for so long has not been served again.
 PATIENCE = 60.0
 PAUSE = 0.05
 # Creators wait for the callbacks where so many jobs wait, so that what is left at the end is soon called.
-WAITING = 400
-HOLD_SECONDS = 0.05
+WAITING = 300
+HOLD_SECONDS = 0.4
+ANSWERED_SECONDS = 0.1
+# Such a part of the clients keeps what it holds until the service says that it is running.
+CONFIRMED = 0.2
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Load:
             )
         self._began = time.monotonic()
         self._tasks = [asyncio.create_task(self._creates()) for _ in range(self._clients)]
-        self._tasks += [asyncio.create_task(self._finishes()) for _ in range(self._clients)]
+        self._tasks += [asyncio.create_task(self._finishes()) for _ in range(len(HOSTS) * SLOTS)]
 
     async def until_accepted(self, more: int, seconds: float = 30) -> None:
         """Wait until so many more jobs were accepted."""
@@ -215,7 +218,8 @@ class Load:
             if of == type_ or "after" not in where:
                 await self._expect({200, 409, 404}, "POST", f"/v1/{of}/{name}", where)
             await self._expect({200}, "GET", f"/v1/{type_}/{names[0]}")
-            if rng.random() < 0.05:
+            if rng.random() < 0.05 and (of, name) not in self._holds:
+                # What it is called about from here on it does not want.
                 self._unwanted.add((of, name))
                 await self._expect({200, 409, 404}, "DELETE", f"/v1/{of}/{name}")
             async with self._heard:
@@ -267,6 +271,8 @@ class Load:
         if admission not in ids and ids:
             self.outcome.admitted_again += 1
         ids[admission] += 1
+        if of in self._unwanted and of not in self._holds:
+            return web.Response(status=410)
         if of not in self._holds:
             holds: Counter[str] = Counter()
             shapes = itertools.chain.from_iterable(
@@ -283,18 +289,29 @@ class Load:
             self._built.put_nowait(of)
         async with self._heard:
             self._heard.notify_all()
+        # So that there are some on their way whenever something breaks.
+        await asyncio.sleep(self._rng.random() * ANSWERED_SECONDS)
         return web.Response()
 
     async def _finishes(self) -> None:
         while True:
             of = await self._built.get()
             await asyncio.sleep(self._rng.random() * HOLD_SECONDS)
+            if self._rng.random() < CONFIRMED:
+                await self._until_running(of)
             for host, slots in self._holds[of].items():
                 self._held[of[0], host] -= slots
             await self._expect({200, 409}, "DELETE", f"/v1/{of[0]}/{of[1]}")
             async with self._heard:
                 self._finished.add(of)
                 self._heard.notify_all()
+
+    async def _until_running(self, of: tuple[str, str]) -> None:
+        """Wait until what the receiver answered is written down, by whichever replica."""
+        async with asyncio.timeout(PATIENCE):
+            path = f"/v1/{of[0]}/{of[1]}"
+            while (await self._expect({200}, "GET", path))["data"]["Status"] != "running":  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
 
 
 @asynccontextmanager
