@@ -12,6 +12,10 @@ from tests.faults.stage import LEASE_SECONDS, TICK_SECONDS, Stage
 Fault = Callable[[Stage], AbstractAsyncContextManager[None]]
 
 
+LOADING_US = 1_500_000
+COMMAND_BYTES = 100
+
+
 # --- Redis is away -------------------------------------------------------------------------------------
 
 
@@ -47,9 +51,12 @@ async def killed(on: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def loading(on: Stage) -> AsyncIterator[None]:
+    async with on.redis.client() as redis:
+        size = (await redis.info("persistence"))["aof_current_size"]
     await on.redis.end(signal.SIGTERM)
-    # So many microseconds a key, and a look at its clients after so many bytes.
-    slowly = {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
+    # A pause before each command, so that it takes a second or two, and a look at its clients every so many bytes.
+    pause = str(int(LOADING_US * COMMAND_BYTES / size))
+    slowly = {"key-load-delay": pause, "loading-process-events-interval-bytes": "1024"}
     await on.redis.start(until_ready=False, **slowly)
     yield
     await on.redis.until_ready()

@@ -23,6 +23,8 @@ from aiohttp import web
 from tests.conftest import Receiver, receiving
 
 HOSTS, SLOTS = ("n0", "n1", "n2"), 48
+# Ended jobs go while the load is on.
+RETENTION_SECONDS = 60
 # An answer of any kind takes no longer, whatever is broken.
 ANSWER_SECONDS = 15.0
 # A client that is told 503 for so long has not been served again.
@@ -32,6 +34,8 @@ PAUSE = 0.05
 WAITING = 300
 HOLD_SECONDS = 0.4
 ANSWERED_SECONDS = 0.1
+# Such a part of the receivers does not do well at first; one that hangs does so longer than it is waited for.
+MISBEHAVE, HANG_SECONDS = 0.05, 1.5
 # Such a part of the clients keeps what it holds until the service says that it is running.
 CONFIRMED = 0.2
 
@@ -103,6 +107,7 @@ class Load:
     async def start(self) -> None:
         """Declare the pools, and begin."""
         for type_ in self._types:
+            await self.ask("PUT", f"/queues/{type_}", {"retention": RETENTION_SECONDS})
             await self.ask(
                 "PUT", f"/queues/{type_}/pools/default", {"hosts": {h: {"slots": SLOTS} for h in HOSTS}}
             )
@@ -264,10 +269,10 @@ class Load:
         admission, job = headers["webhook-id"], orjson.loads(body)["data"]
         of = job["Type"], job["RequestID"]
         ids = self._calls.setdefault(of, Counter())
-        if not ids and self._rng.random() < 0.03:
+        if not ids and self._rng.random() < MISBEHAVE:
             ids[admission] += 1
             self._refused.add(of)
-            return web.Response(status=503, headers={"Retry-After": "0"})
+            return await self._misbehave(request)
         if admission not in ids and ids:
             self.outcome.admitted_again += 1
         ids[admission] += 1
@@ -292,6 +297,15 @@ class Load:
         # So that there are some on their way whenever something breaks.
         await asyncio.sleep(self._rng.random() * ANSWERED_SECONDS)
         return web.Response()
+
+    async def _misbehave(self, request: web.Request) -> web.Response:
+        """As a receiver that restarts, hangs, or is not there yet: the next try finds it well."""
+        how = self._rng.choice(("refuse", "refuse", "reset", "hang"))
+        if how == "hang":
+            await asyncio.sleep(HANG_SECONDS)
+        if how != "refuse" and request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=503, headers={"Retry-After": "0"})
 
     async def _finishes(self) -> None:
         while True:
