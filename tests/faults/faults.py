@@ -54,7 +54,7 @@ async def loading(on: Stage) -> AsyncIterator[None]:
     async with on.redis.client() as redis:
         size = (await redis.info("persistence"))["aof_current_size"]
     await on.redis.end(signal.SIGTERM)
-    # A pause before each command, so that it takes a second or two, and a look at its clients every so many bytes.
+    # A pause before each command, so that it takes a second or two; a look at clients after so many bytes.
     pause = str(int(LOADING_US * COMMAND_BYTES / size))
     slowly = {"key-load-delay": pause, "loading-process-events-interval-bytes": "1024"}
     await on.redis.start(until_ready=False, **slowly)

@@ -54,6 +54,8 @@ class Outcome:
     # Calls of an admission that was called before.
     called_again: int = 0
     answers: Counter[int] = field(default_factory=Counter)
+    # Of those that were 503, why.
+    codes: set[str] = field(default_factory=set)
     no_answer: int = 0
     # Answers that no client should get.
     wrong: list[str] = field(default_factory=list)
@@ -189,6 +191,8 @@ class Load:
             outcome.slowest = max(outcome.slowest, time.monotonic() - began)
             if status:
                 outcome.answers[status] += 1
+            if status == 503:
+                outcome.codes.add(answer["error"]["code"])
             if status >= 500 and (status != 503 or retry_after is None):
                 outcome.wrong.append(f"{method} {path}: {status} {answer}")
             if status not in (0, 503):
