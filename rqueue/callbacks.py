@@ -12,7 +12,8 @@ import random
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ _PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(?:/[A-Za-z0-9._
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +219,22 @@ class Callbacks:
             )
         return trusted
 
-    async def deliver(self, job: Job) -> Verdict:
-        """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does."""
+    async def deliver(self, job: Job, asked: float | None = None) -> Verdict:
+        """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does.
+
+        `asked` is the moment (time.monotonic) before which the script was asked that handed the job out, and
+        so wrote its UpdatedAt: the tries are dated by Redis's clock, not by this machine's, which may be
+        wrong. Without it that was just now.
+        """
+        clock = _Clock(job.updated_at / 1e6 - (time.monotonic() if asked is None else asked))
         if self._traces is None or job.traceparent is None:
-            return await self._deliver(job)
+            return await self._deliver(job, clock)
         with self._traces.call(job) as call:
-            verdict = await self._deliver(job, call.traceparent)
+            verdict = await self._deliver(job, clock, call.traceparent)
             call.came_to(verdict.outcome)
         return verdict
 
-    async def _deliver(self, job: Job, traceparent: str = "") -> Verdict:
+    async def _deliver(self, job: Job, clock: "_Clock", traceparent: str = "") -> Verdict:
         try:
             target = self.target(job.callback)
         except InvalidCallback as error:
@@ -237,7 +245,7 @@ class Callbacks:
         body = orjson.dumps(document)
         try:
             async with asyncio.timeout(self.round_seconds):
-                response = await self._called(target.url, f"adm_{job.admission}", body, traceparent)
+                response = await self._called(target.url, f"adm_{job.admission}", body, clock, traceparent)
                 response.release()
         except TimeoutError:
             return Verdict("refused", f"no answer within {self._timeout:g} s")
@@ -250,10 +258,10 @@ class Callbacks:
             return Verdict("refused", f"cannot connect: {error.os_error}"[:ERROR_LENGTH])
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
-        return judge(response.status, response.headers.get("Retry-After"))
+        return judge(response.status, response.headers, clock.now())
 
     async def _called(
-        self, url: URL, message_id: str, body: bytes, traceparent: str
+        self, url: URL, message_id: str, body: bytes, clock: "_Clock", traceparent: str
     ) -> aiohttp.ClientResponse:
         """The final answer of a round.
 
@@ -261,7 +269,7 @@ class Callbacks:
         signs each try anew are 15 of 115 µs.
         """
         with suppress(QUICKLY_TRIED_AGAIN):
-            headers = self._signature(message_id, body)
+            headers = self._signature(message_id, body, clock)
             if traceparent:
                 headers["traceparent"] = traceparent
             response = await self._session.post(
@@ -272,7 +280,7 @@ class Callbacks:
         await asyncio.sleep(self._again.retry_options.get_timeout(1))
 
         async def sign(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
-            request.headers.update(self._signature(message_id, body))
+            request.headers.update(self._signature(message_id, body, clock))
             return await handler(request)
 
         more = {"traceparent": traceparent} if traceparent else None
@@ -283,8 +291,8 @@ class Callbacks:
     def _trust(self) -> ssl.SSLContext | bool:
         return self._tls.value if self._tls is not None else True
 
-    def _signature(self, message_id: str, body: bytes) -> dict[str, str]:
-        now, text = _now(), body.decode()
+    def _signature(self, message_id: str, body: bytes, clock: "_Clock") -> dict[str, str]:
+        now, text = clock.now(), body.decode()
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
@@ -300,13 +308,26 @@ class Callbacks:
         return socket.socket(family, kind, protocol)
 
 
-def judge(status: int, retry_after: str | None = None) -> Verdict:
-    """What an answer means. Redirects are not followed: they count as refusals."""
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Redis's clock: so many seconds ahead of time.monotonic."""
+
+    ahead: float
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.ahead + time.monotonic(), UTC)
+
+
+def judge(status: int, headers: Mapping[str, str], now: datetime) -> Verdict:
+    """What an answer means. Redirects are not followed: they count as refusals.
+
+    A date in Retry-After is read by the answer's own Date, and where there is none, by `now`.
+    """
     if 200 <= status < 300:
         return Verdict("accepted")
     if status == 410:
         return Verdict("unwanted", "the receiver answered 410 Gone")
-    return Verdict("refused", f"the receiver answered {status}", _seconds(retry_after))
+    return Verdict("refused", f"the receiver answered {status}", _retry_after(headers, now))
 
 
 def full_jitter(attempt: int, longest: float = 60) -> float:
@@ -318,26 +339,29 @@ def full_jitter(attempt: int, longest: float = 60) -> float:
 
 
 async def _is_final(response: aiohttp.ClientResponse) -> bool:
-    verdict = judge(response.status, response.headers.get("Retry-After"))
+    # Whether it asks for a pause does not depend on the moment.
+    verdict = judge(response.status, response.headers, _EPOCH)
     if verdict.outcome != "refused" or verdict.retry_after is not None:
         return True
     response.release()
     return False
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After as seconds (RFC 9110: a number, or a date); None for none, or for nonsense."""
-    if retry_after is None:
+def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Retry-After in seconds (RFC 9110: a number, or a date); None for none, or for nonsense."""
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(min(int(asked[:9]), MAX_RETRY_AFTER))
+    if (until := _date(asked)) is None:
         return None
-    if retry_after.strip().isdecimal():
-        return float(min(int(retry_after.strip()[:9]), MAX_RETRY_AFTER))
-    try:
-        moment = parsedate_to_datetime(retry_after)
-        left = (moment.replace(tzinfo=moment.tzinfo or UTC) - _now()).total_seconds()
-    except (ValueError, OverflowError, TypeError):
-        return None
+    left = (until - (_date(headers.get("Date", "")) or now)).total_seconds()
     return min(max(left, 0.0), float(MAX_RETRY_AFTER))
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        # A zone may take it out of the years that there are.
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None

@@ -417,6 +417,28 @@ async def test_those_who_wait_for_a_slow_receiver_are_called_once_though_their_c
         assert [calls[f"j{n}"] for n in range(32, 40)] == [1] * 8
         await service.settle()
         assert set(await status_of(service, *(f"j{n}" for n in range(40)))) == {"running"}
+        # Each was called once, and so many attempts it says.
+        assert {(await seen(service, f"j{n}"))["Attempts"] for n in range(40)} == {1}
+    await check(real_redis, namespace)
+
+
+async def test_nobody_is_called_after_the_deadline_who_was_to_be_called_at_once(
+    service, receiver, clock, real_redis, namespace
+):
+    """A job that stood in line for less than what needs no second look, but longer than its deadline."""
+    receiver.answer = held = Held()
+    await declare(service, 40)
+    await configure(service, call_deadline=1)
+    await post(service, receiver.url, *(f"j{n}" for n in range(33)))
+    await receiver.until(32)
+    clock.forward(1.001)
+    await asyncio.sleep(1.001)  # the reaper's own clock, by which it knows what is fresh
+    held.gate.set()
+    await service.reaper.drain()
+    assert len(receiver.calls) == 32
+    await service.settle()
+    assert set(await status_of(service, *(f"j{n}" for n in range(33)))) <= {"running", "failed"}
+    assert await status_of(service, "j32") == ["failed"]
     await check(real_redis, namespace)
 
 
@@ -525,6 +547,7 @@ async def test_a_replica_that_stops_leaves_what_it_did_not_call_to_the_others(
         await other.reaper.drain()
         assert Counter(called(receiver)) == dict.fromkeys(jobs, 1)
         assert set(await status_of(other, *jobs)) == {"running"}
+        assert {(await seen(other, job))["Attempts"] for job in jobs} == {1}
     await check(real_redis, namespace)
 
 
