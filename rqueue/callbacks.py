@@ -8,13 +8,13 @@ writes nothing: the reaper does.
 import asyncio
 import base64
 import ipaddress
+import logging
 import random
 import re
 import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +25,12 @@ from typing import Any
 import aiohttp
 import aiohttp_retry
 import orjson
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_middlewares import ClientHandlerType
 from standardwebhooks import Webhook
 from yarl import URL
 
+from rqueue.connections import RECEIVE_BYTES, Connector, Resolver
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
 from rqueue.files import Watched
@@ -79,7 +81,8 @@ class Callbacks:
     """Delivers callbacks. Use as an async context manager, and name the secrets before the first delivery.
 
     `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try;
-    `tls` says whom to trust at a try, without it the system does.
+    `tls` says whom to trust at a try, without it the system does; `resolver` looks up the names of receivers,
+    without it the system's does.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class Callbacks:
         timeout: float,
         tls: Watched[ssl.SSLContext] | None = None,
         traces: Traces | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self._guard = guard
+        self._resolver = resolver
         self._traces = traces
         self._base = URL(base_url) if base_url else None
         if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
@@ -128,7 +133,9 @@ class Callbacks:
         self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
+        connector = Connector(
+            limit=0, ttl_dns_cache=10, resolver=self._resolver or Resolver(), socket_factory=self._socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout),
@@ -136,6 +143,8 @@ class Callbacks:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
+        # At level debug it logs what receivers said.
+        logging.getLogger("aiohttp_retry").setLevel(logging.INFO)
         self._again = aiohttp_retry.RetryClient(
             self._session,
             retry_options=aiohttp_retry.JitterRetry(
@@ -247,18 +256,35 @@ class Callbacks:
             async with asyncio.timeout(self.round_seconds):
                 response = await self._called(target.url, f"adm_{job.admission}", body, clock, traceparent)
                 response.release()
-        except TimeoutError:
-            return Verdict("refused", f"no answer within {self._timeout:g} s")
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-            return Verdict("refused", f"the certificate cannot be trusted: {reason}"[:ERROR_LENGTH])
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, ForbiddenTarget):
-                return Verdict("forbidden", str(error.os_error))
-            return Verdict("refused", f"cannot connect: {error.os_error}"[:ERROR_LENGTH])
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
+            return self._failed(error)
         return judge(response.status, response.headers, clock.now())
+
+    def _failed(self, error: Exception) -> Verdict:
+        """What it means that there is no answer.
+
+        Quotes nothing that the other end said: who reads the job may have had something called that they
+        could not reach themselves.
+        """
+        match error:
+            case TimeoutError():
+                reason = f"no answer within {self._timeout:g} s"
+            case aiohttp.ClientConnectorCertificateError():
+                fault = error.certificate_error
+                reason = f"the certificate cannot be trusted: {getattr(fault, 'verify_message', '') or fault}"
+            case aiohttp.ClientConnectorError():
+                if _is_forbidden(error):
+                    return Verdict("forbidden", str(error.os_error))
+                reason = f"cannot connect: {error.os_error}"
+            case aiohttp.ClientResponseError():
+                reason = "the answer is not HTTP, or its head is too large"
+            case aiohttp.ServerDisconnectedError():
+                reason = "the connection was closed before the answer"
+            case OSError(strerror=str(said)):
+                reason = f"the connection broke: {said}"
+            case _:
+                reason = f"cannot be called: {type(error).__name__}"
+        return Verdict("refused", reason[:ERROR_LENGTH])
 
     async def _called(
         self, url: URL, message_id: str, body: bytes, clock: "_Clock", traceparent: str
@@ -268,15 +294,18 @@ class Callbacks:
         Most receivers take the first try, so that one goes out as it is: aiohttp-retry and a middleware that
         signs each try anew are 15 of 115 µs.
         """
-        with suppress(QUICKLY_TRIED_AGAIN):
-            headers = self._signature(message_id, body, clock)
-            if traceparent:
-                headers["traceparent"] = traceparent
+        headers = self._signature(message_id, body, clock)
+        if traceparent:
+            headers["traceparent"] = traceparent
+        try:
             response = await self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=self._trust()
             )
             if await _is_final(response):
                 return response
+        except QUICKLY_TRIED_AGAIN as error:
+            if _is_forbidden(error):
+                raise
         await asyncio.sleep(self._again.retry_options.get_timeout(1))
 
         async def sign(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
@@ -305,7 +334,9 @@ class Callbacks:
         address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
         if self._guard.refuses(address, self._trusted.get()):
             raise ForbiddenTarget
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +367,10 @@ def full_jitter(attempt: int, longest: float = 60) -> float:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     return random.uniform(0, min(longest, 2.0 ** min(attempt, 10)))  # noqa: S311
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenTarget)
 
 
 async def _is_final(response: aiohttp.ClientResponse) -> bool:
