@@ -66,7 +66,11 @@ class Resolver(AbstractResolver):
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, infos, failed)
 
-        threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
+        except RuntimeError as error:
+            # The machine has no more threads.
+            settle(None, OSError(str(error)))
         return [
             ResolveResult(
                 hostname=host,

@@ -267,6 +267,29 @@ async def test_at_the_deadline_a_job_fails_and_the_next_one_goes(
     await capacity_kept(real_redis, namespace)
 
 
+async def test_a_call_that_hangs_holds_its_capacity_no_longer_than_the_deadline(
+    redis_url, real_redis, namespace, clock, receiver
+):
+    config = config_of(namespace, callback_timeout=30)
+    async with serving(config, redis_url, clock) as service, dead_receiver() as dead:
+        await declare(service)
+        await configure(service, call_deadline=10)
+        await post(service, dead.url, "dead")
+        await dead.until(1)
+        await post(service, receiver.url, "live")
+        clock.forward(9.9)
+        await service.reaper.tick()
+        assert await status_of(service, "dead", "live") == ["calling", "queued"]
+        clock.forward(0.1)
+        await service.reaper.tick()
+        await receiver.until(1)
+        job = await seen(service, "dead")
+        assert (job["Status"], job["Attempts"]) == ("failed", 1)
+        assert job["LastError"] == "no answer within the call_deadline"
+        assert dead.open == 1
+    await check(real_redis, namespace)
+
+
 async def test_a_target_that_must_not_be_called_fails_at_once_and_frees_its_capacity(
     redis_url, real_redis, namespace, clock, receiver
 ):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rqueue.callbacks import Callbacks
-from rqueue.connections import Resolver
+from rqueue.connections import LOOKUPS, Resolver
 from rqueue.guard import Guard
 from tests.conftest import receiving
 from tests.receivers.bad import Names
@@ -154,6 +154,20 @@ async def test_the_system_s_resolver_looks_up_many_silent_names_beside_others(re
         answered.set()
         assert {(await task).outcome for task in silent} == {"accepted"}
     assert len(receiver.calls) == 51
+
+
+async def test_a_machine_without_threads_looks_up_nothing_and_later_again(monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for _ in range(LOOKUPS + 1):
+            with pytest.raises(OSError, match="can't start new thread"):
+                await resolver.resolve("localhost", 80)
+    async with asyncio.timeout(10):
+        assert await resolver.resolve("localhost", 80)
 
 
 async def test_the_system_s_resolver_finds_what_the_system_does():
