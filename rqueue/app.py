@@ -28,9 +28,10 @@ from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
+from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.gauges import GaugeReader
-from rqueue.store.pipeline import Pipeline, connect
+from rqueue.store.pipeline import Pipeline
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported

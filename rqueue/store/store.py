@@ -423,7 +423,9 @@ class Store:
         """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
         with answers(""):
             _, secret = await self._redis.calls(
-                ("SET", self._keys.callback_secret, made, "NX"), ("GET", self._keys.callback_secret)
+                ("SET", self._keys.callback_secret, made, "NX"),
+                ("GET", self._keys.callback_secret),
+                write=True,
             )
         return str(secret)
 
@@ -442,7 +444,7 @@ class Store:
         """Put what arrived in the inbox, which keeps only so many of the newest."""
         with answers(""):
             await self._redis.calls(
-                ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1)
+                ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1), write=True
             )
 
     async def arrivals(self) -> list[str]:

@@ -10,7 +10,8 @@ from redis.exceptions import ResponseError
 
 from rqueue.errors import Refused
 from rqueue.store import pipeline as room
-from rqueue.store.pipeline import AT_ONCE, CONNECTIONS, Pipeline, connect
+from rqueue.store.connect import connect
+from rqueue.store.pipeline import AT_ONCE, CONNECTIONS, Pipeline
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
