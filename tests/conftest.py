@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -38,6 +39,16 @@ from rqueue.web.schemas import draft as draft_of
 from rqueue.web.server import listening
 
 START = 1_800_000_000_000_000  # the microsecond at which a test's clock starts
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption(
+        "--thorough", action="store_true", help="break things as often as docs/reliability.md says"
+    )
+    group.addoption(
+        "--record", type=Path, metavar="FILE", help="append what the faults came to, a JSON line each"
+    )
 
 
 def _debian_redis() -> str | None:

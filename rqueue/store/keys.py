@@ -30,6 +30,7 @@ KEYS = {
 TYPES = "types"
 SIGNING = "callback_secret"
 ARRIVED = "inbox"
+READY = "ready"
 
 
 class Keys:
@@ -39,6 +40,7 @@ class Keys:
         self.types = f"{namespace}:{TYPES}"
         self.callback_secret = f"{namespace}:{SIGNING}"
         self.inbox = f"{namespace}:{ARRIVED}"
+        self.ready = f"{namespace}:{READY}"
         self._namespace = namespace
 
     def of(self, type_: str, name: str) -> str:

@@ -38,6 +38,9 @@ from rqueue.store.together import Together
 
 log = logging.getLogger("rqueue.store")
 
+# This changes nothing; a replica, a full server and one that cannot save refuse it all the same.
+_MAY_WRITE = "return redis.call('SETRANGE', KEYS[1], 0, '')"
+
 DEFAULTS = Settings()
 PAGE = 100
 PASS = 100
@@ -430,9 +433,9 @@ class Store:
         return str(secret)
 
     async def check(self) -> None:
-        """Run a script and look at the server's settings. Raises Unavailable, saying what is wrong."""
+        """Run a script that may write, and look at the server's settings. Raises Unavailable, saying why."""
         with answers(""):
-            _, info = await self._redis.calls(("EVAL", "return redis.call('TIME')", 0), ("INFO", "memory"))
+            _, info = await self._redis.calls(("EVAL", _MAY_WRITE, 1, self._keys.ready), ("INFO", "memory"))
         policy = re.search(r"^maxmemory_policy:(\S*)", info, re.MULTILINE)
         found = policy[1] if policy else "that it does not tell"
         if found != "noeviction":

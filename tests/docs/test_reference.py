@@ -74,7 +74,12 @@ def test_every_key_is_there() -> None:
         # What follows a prefix is named for the reader.
         row[0] = re.sub("<[a-z_]+>$", "", row[0])
     assert documented[: len(KEYS)] == expected
-    assert [row[0] for row in documented[len(KEYS) :]] == [keys.types, keys.callback_secret, keys.inbox]
+    assert [row[0] for row in documented[len(KEYS) :]] == [
+        keys.types,
+        keys.callback_secret,
+        keys.inbox,
+        keys.ready,
+    ]
 
 
 @pytest.mark.parametrize("word", [*Status, *Reason])

@@ -1,0 +1,1 @@
+"""Faults under load: what is broken, and what clients saw of it. `report.py` makes docs/reliability.md."""
