@@ -31,7 +31,8 @@ from rqueue.reaper import TICK_SECONDS, Reaper, ended
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.gauges import GaugeReader
-from rqueue.store.pipeline import Pipeline
+from rqueue.store.keys import Keys
+from rqueue.store.pipeline import Pipeline, Replicas
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported
@@ -201,7 +202,10 @@ def _redis(config: Config, url: str, files: Files) -> Pipeline:
         context = files.watched(
             ", ".join(there), lambda *_: tls.client(ca, certificate, key), *there.values()
         )
-    return connect(url, config.redis_username, password, context)
+    replicas = None
+    if config.wait_replicas:
+        replicas = Replicas(config.wait_replicas, config.wait_timeout_ms, Keys(config.namespace).replicated)
+    return connect(url, config.redis_username, password, context, replicas)
 
 
 def _callbacks(

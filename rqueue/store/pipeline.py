@@ -38,6 +38,8 @@ AT_ONCE = 8
 REPLY_SECONDS = 5.0
 # So long after it was asked for, nothing is sent a second time any more.
 ANSWER_SECONDS = CONNECT_SECONDS + REPLY_SECONDS
+# Connections are not made anew more often because the server is a replica, which may stay one.
+LEAVE_SECONDS = 1.0
 MARK_SECONDS = 7 * 24 * 3600
 
 Word = str | bytes | int | float
@@ -77,7 +79,7 @@ class Replicas:
 
 
 class _Lost(exceptions.ConnectionError):
-    """The connection broke after the command was sent: whether it ran is not known."""
+    """The connection broke after the command was sent, or leads to a replica: it is sent once more."""
 
 
 class Pipeline:
@@ -87,6 +89,7 @@ class Pipeline:
         self._lanes = [_Lane(make) for _ in range(CONNECTIONS)]
         self._reads = self._writes = _Turn(self._lanes)
         self._confirming: list[_Confirming] = []
+        self._left = 0.0
         if replicas:
             writing = [_Lane(make) for _ in range(CONNECTIONS)]
             self._lanes += writing
@@ -113,7 +116,7 @@ class Pipeline:
             try:
                 reply = await turn.sent(packed)
                 if isinstance(reply, ResponseError):
-                    self._leave_replica(reply)
+                    self._leave_replica(reply, began)
             except _Lost:
                 _ERRORS[0] += 1
                 async with _the_rest_of(began):
@@ -136,7 +139,7 @@ class Pipeline:
                 replies = await turn.sent_together(packed)
                 for reply in replies:
                     if isinstance(reply, ResponseError):
-                        self._leave_replica(reply)
+                        self._leave_replica(reply, began)
             except _Lost:
                 _ERRORS[0] += 1
                 async with _the_rest_of(began):
@@ -156,12 +159,18 @@ class Pipeline:
             if lane.address not in (None, address):
                 lane.end(_Lost, "the primary is another server now")
 
-    def _leave_replica(self, refusal: ResponseError) -> None:
+    def _leave_replica(self, refusal: ResponseError, began: float) -> None:
         """Raise _Lost where the server says that it is a replica: where the primary is, is asked anew."""
-        if str(refusal).startswith("READONLY"):
+        if not str(refusal).startswith("READONLY"):
+            return
+        now = monotonic()
+        if now - self._left > LEAVE_SECONDS:
+            self._left = now
             for lane in self._lanes:
                 lane.end(_Lost, "the server is a replica now")
-            raise _Lost(str(refusal))
+        elif began > self._left:
+            return
+        raise _Lost(str(refusal))
 
 
 class _Sends(Protocol):
@@ -190,7 +199,13 @@ class _Turn:
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in packed]
         self._put(list(zip(packed, futures, strict=True)), loop)
-        return await asyncio.gather(*futures)
+        replies = await asyncio.gather(*futures, return_exceptions=True)
+        if not any(isinstance(reply, ResponseError) for reply in replies):
+            for reply in replies:
+                if isinstance(reply, BaseException):
+                    raise reply
+        # One was refused, and so not all is done whatever became of the others.
+        return replies
 
     def _put(self, entries: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
         if not self._asked:

@@ -424,12 +424,11 @@ class Store:
 
     async def callback_secret(self, made: str) -> str:
         """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
+        key = self._keys.callback_secret
         with answers(""):
-            _, secret = await self._redis.calls(
-                ("SET", self._keys.callback_secret, made, "NX"),
-                ("GET", self._keys.callback_secret),
-                write=True,
-            )
+            secret = await self._redis.call("GET", key)
+            if secret is None:
+                _, secret = await self._redis.calls(("SET", key, made, "NX"), ("GET", key), write=True)
         return str(secret)
 
     async def check(self) -> None:
