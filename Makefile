@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test lint chart bench lock audit sbom image debian clean
+.PHONY: help install demo test soak reliability lint chart bench lock audit sbom image debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,15 @@ demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 
 test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest, such as -n0 for one process
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+soak: $(VENV)/.developing ## everything breaks under load for 20 minutes; ARGS=--seconds=60 for less, ARGS=--seed=N to repeat one
+	$(BIN)/python -m tests.faults.soak $(ARGS)
+
+reliability: $(VENV)/.developing debian ## break everything as often as docs/reliability.md says, and write its table; an hour
+	rm -f docs/reliability.jsonl
+	$(BIN)/pytest tests/faults -m "not slow" --thorough --record docs/reliability.jsonl $(ARGS)
+	$(BIN)/python -m tests.faults.soak --record docs/reliability.jsonl
+	$(BIN)/python -m tests.faults.report
 
 lint: $(VENV)/.developing ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .

@@ -1,13 +1,12 @@
 """What tests of faults are given: how often to break something, and where to write down what was seen."""
 
-import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.load import Outcome
+from tests.faults.report import write
 
 Record = Callable[..., None]
 
@@ -20,31 +19,11 @@ def thorough(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """Writes a row of docs/reliability.md: the fault, how often, what the load saw, why calls came again."""
+    """Writes a row of docs/reliability.md: the fault, how often, what the load saw, and a note."""
 
-    def record(fault: str, times: int, outcome: Outcome, why: str = "", guarantee: str = "") -> None:
+    def record(fault: str, times: int, outcome: Outcome, note: str = "") -> None:
         file: Path | None = request.config.getoption("--record")
-        if file is None:
-            return
-        answered = sum(outcome.answers.values())
-        row = {
-            "fault": fault,
-            "guarantee": guarantee,
-            "times": times,
-            "answers_per_second": round(answered / outcome.seconds),
-            "accepted": outcome.accepted,
-            "lost": len(outcome.lost),
-            "beyond_capacity": outcome.beyond,
-            "admitted_again": outcome.admitted_again,
-            "called_again": outcome.called_again,
-            "why": why,
-            "unavailable": outcome.answers[503],
-            "slowest_seconds": round(outcome.slowest, 2),
-            "recovered_seconds": [round(of(outcome.recovered), 2) for of in (statistics.median, max)]
-            if outcome.recovered
-            else [],
-        }
-        with file.open("a") as rows:
-            rows.write(json.dumps(row) + "\n")
+        if file is not None:
+            write(file, fault, times, outcome, note)
 
     return record

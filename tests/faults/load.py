@@ -22,15 +22,22 @@ from aiohttp import web
 
 from tests.conftest import Receiver, receiving
 
-HOSTS, SLOTS = ("n0", "n1", "n2"), 24
+HOSTS, SLOTS = ("n0", "n1", "n2"), 48
+# Ended jobs go while the load is on.
+RETENTION_SECONDS = 60
 # An answer of any kind takes no longer, whatever is broken.
 ANSWER_SECONDS = 15.0
 # A client that is told 503 for so long has not been served again.
 PATIENCE = 60.0
 PAUSE = 0.05
 # Creators wait for the callbacks where so many jobs wait, so that what is left at the end is soon called.
-WAITING = 400
-HOLD_SECONDS = 0.05
+WAITING = 300
+HOLD_SECONDS = 0.4
+ANSWERED_SECONDS = 0.1
+# Such a part of the receivers does not do well at first; one that hangs does so longer than it is waited for.
+MISBEHAVE, HANG_SECONDS = 0.05, 1.5
+# Such a part of the clients keeps what it holds until the service says that it is running.
+CONFIRMED = 0.2
 
 
 @dataclass
@@ -47,6 +54,8 @@ class Outcome:
     # Calls of an admission that was called before.
     called_again: int = 0
     answers: Counter[int] = field(default_factory=Counter)
+    # Of those that were 503, why.
+    codes: set[str] = field(default_factory=set)
     no_answer: int = 0
     # Answers that no client should get.
     wrong: list[str] = field(default_factory=list)
@@ -100,12 +109,13 @@ class Load:
     async def start(self) -> None:
         """Declare the pools, and begin."""
         for type_ in self._types:
+            await self.ask("PUT", f"/queues/{type_}", {"retention": RETENTION_SECONDS})
             await self.ask(
                 "PUT", f"/queues/{type_}/pools/default", {"hosts": {h: {"slots": SLOTS} for h in HOSTS}}
             )
         self._began = time.monotonic()
         self._tasks = [asyncio.create_task(self._creates()) for _ in range(self._clients)]
-        self._tasks += [asyncio.create_task(self._finishes()) for _ in range(self._clients)]
+        self._tasks += [asyncio.create_task(self._finishes()) for _ in range(len(HOSTS) * SLOTS)]
 
     async def until_accepted(self, more: int, seconds: float = 30) -> None:
         """Wait until so many more jobs were accepted."""
@@ -181,6 +191,8 @@ class Load:
             outcome.slowest = max(outcome.slowest, time.monotonic() - began)
             if status:
                 outcome.answers[status] += 1
+            if status == 503:
+                outcome.codes.add(answer["error"]["code"])
             if status >= 500 and (status != 503 or retry_after is None):
                 outcome.wrong.append(f"{method} {path}: {status} {answer}")
             if status not in (0, 503):
@@ -215,7 +227,8 @@ class Load:
             if of == type_ or "after" not in where:
                 await self._expect({200, 409, 404}, "POST", f"/v1/{of}/{name}", where)
             await self._expect({200}, "GET", f"/v1/{type_}/{names[0]}")
-            if rng.random() < 0.05:
+            if rng.random() < 0.05 and (of, name) not in self._holds:
+                # What it is called about from here on it does not want.
                 self._unwanted.add((of, name))
                 await self._expect({200, 409, 404}, "DELETE", f"/v1/{of}/{name}")
             async with self._heard:
@@ -260,13 +273,15 @@ class Load:
         admission, job = headers["webhook-id"], orjson.loads(body)["data"]
         of = job["Type"], job["RequestID"]
         ids = self._calls.setdefault(of, Counter())
-        if not ids and self._rng.random() < 0.03:
+        if not ids and self._rng.random() < MISBEHAVE:
             ids[admission] += 1
             self._refused.add(of)
-            return web.Response(status=503, headers={"Retry-After": "0"})
+            return await self._misbehave(request)
         if admission not in ids and ids:
             self.outcome.admitted_again += 1
         ids[admission] += 1
+        if of in self._unwanted and of not in self._holds:
+            return web.Response(status=410)
         if of not in self._holds:
             holds: Counter[str] = Counter()
             shapes = itertools.chain.from_iterable(
@@ -283,18 +298,38 @@ class Load:
             self._built.put_nowait(of)
         async with self._heard:
             self._heard.notify_all()
+        # So that there are some on their way whenever something breaks.
+        await asyncio.sleep(self._rng.random() * ANSWERED_SECONDS)
         return web.Response()
+
+    async def _misbehave(self, request: web.Request) -> web.Response:
+        """As a receiver that restarts, hangs, or is not there yet: the next try finds it well."""
+        how = self._rng.choice(("refuse", "refuse", "reset", "hang"))
+        if how == "hang":
+            await asyncio.sleep(HANG_SECONDS)
+        if how != "refuse" and request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=503, headers={"Retry-After": "0"})
 
     async def _finishes(self) -> None:
         while True:
             of = await self._built.get()
             await asyncio.sleep(self._rng.random() * HOLD_SECONDS)
+            if self._rng.random() < CONFIRMED:
+                await self._until_running(of)
             for host, slots in self._holds[of].items():
                 self._held[of[0], host] -= slots
             await self._expect({200, 409}, "DELETE", f"/v1/{of[0]}/{of[1]}")
             async with self._heard:
                 self._finished.add(of)
                 self._heard.notify_all()
+
+    async def _until_running(self, of: tuple[str, str]) -> None:
+        """Wait until what the receiver answered is written down, by whichever replica."""
+        async with asyncio.timeout(PATIENCE):
+            path = f"/v1/{of[0]}/{of[1]}"
+            while (await self._expect({200}, "GET", path))["data"]["Status"] != "running":  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
 
 
 @asynccontextmanager

@@ -1,0 +1,24 @@
+"""docs/reliability.md: its table is made from what was recorded, and has each fault that is tested."""
+
+import json
+
+from tests.faults.faults import AWAY, MOMENTS, REPLICAS
+from tests.faults.report import PAGE, RECORD, placed, table
+
+
+def test_the_table_is_that_of_the_record() -> None:
+    page = PAGE.read_text()
+    assert page == placed(page, table(RECORD.read_text()))
+
+
+def test_every_fault_was_recorded() -> None:
+    recorded = {json.loads(line)["fault"] for line in RECORD.read_text().splitlines()}
+    assert {*AWAY, *MOMENTS, *REPLICAS} <= recorded
+
+
+def test_no_promise_was_broken() -> None:
+    for line in RECORD.read_text().splitlines():
+        row = json.loads(line)
+        assert row["beyond"] == 0, row
+        # Without replicas that confirm, a failover may lose what it had not copied; its row says so.
+        assert (row["lost"] == row["admitted_again"] == 0) or row["note"], row
