@@ -28,9 +28,11 @@ from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
+from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.gauges import GaugeReader
-from rqueue.store.pipeline import Pipeline, connect
+from rqueue.store.keys import Keys
+from rqueue.store.pipeline import Pipeline, Replicas
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported
@@ -200,7 +202,10 @@ def _redis(config: Config, url: str, files: Files) -> Pipeline:
         context = files.watched(
             ", ".join(there), lambda *_: tls.client(ca, certificate, key), *there.values()
         )
-    return connect(url, config.redis_username, password, context)
+    replicas = None
+    if config.wait_replicas:
+        replicas = Replicas(config.wait_replicas, config.wait_timeout_ms, Keys(config.namespace).replicated)
+    return connect(url, config.redis_username, password, context, replicas)
 
 
 def _callbacks(

@@ -1,9 +1,9 @@
 """The command line."""
 
 import logging
+import re
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 from pythonjsonlogger.orjson import OrjsonFormatter
@@ -92,8 +92,7 @@ def healthcheck() -> None:
 
 def _started(url: str, redis_url: str) -> None:
     # Without what a URL of Redis may hold of a password, before the host or among the options.
-    parts = urlsplit(redis_url)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown = re.sub("//[^/]*@", "//", redis_url.partition("?")[0])
     message = f"rqueue {__version__} listens on {url}, its Redis is {shown}"
     logging.getLogger("rqueue").info(message, extra={"url": url})
 

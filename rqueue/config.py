@@ -76,7 +76,10 @@ SETTINGS = (
     Setting("TLS_KEY_FILE", "", _file, "the key of RQUEUE_TLS_CERT_FILE, in PEM, without a passphrase"),
     Setting("WORKERS", "1", _number(1, 64), "how many processes share the port"),
     Setting(
-        "REDIS_URL", "", str, "redis://, rediss:// or unix://; empty: an embedded server in RQUEUE_DATA_DIR"
+        "REDIS_URL",
+        "",
+        str,
+        "redis://, rediss://, unix:// or redis+sentinel://; empty: an embedded server in RQUEUE_DATA_DIR",
     ),
     Setting("REDIS_URL_FILE", "", _file, "a file that holds RQUEUE_REDIS_URL, such as a mounted Secret"),
     Setting("REDIS_USERNAME", "", str, "the user at Redis, where the URL names none"),
@@ -89,6 +92,15 @@ SETTINGS = (
     ),
     Setting("REDIS_CERT_FILE", "", _file, "the client certificate for a rediss:// URL, in PEM"),
     Setting("REDIS_KEY_FILE", "", _file, "the key of RQUEUE_REDIS_CERT_FILE, in PEM, without a passphrase"),
+    Setting(
+        "WAIT_REPLICAS",
+        "0",
+        _number(0, 16),
+        "how many replicas of Redis must have a write before it is answered; else the answer is 503",
+    ),
+    Setting(
+        "WAIT_TIMEOUT_MS", "1000", _number(1, 2000), "how long those replicas are waited for, in milliseconds"
+    ),
     Setting("DATA_DIR", "rqueue-data", Path, "where the embedded server keeps its file, socket and log"),
     Setting("NAMESPACE", "rqueue", _namespace, "what all keys in Redis begin with"),
     Setting(
@@ -174,6 +186,8 @@ class Config:
     redis_ca_file: Path | None
     redis_cert_file: Path | None
     redis_key_file: Path | None
+    wait_replicas: int
+    wait_timeout_ms: int
     data_dir: Path
     namespace: str
     tokens_file: Path | None
@@ -250,15 +264,18 @@ def _only_together(one: str, other: str, values: Mapping[str, Any]) -> None:
 def _of_use_to_redis(values: Mapping[str, Any]) -> None:
     """A guard that is not looked at would be silently off."""
     url = values["redis_url"]
-    for name in ("REDIS_USERNAME", "REDIS_PASSWORD_FILE", "REDIS_CA_FILE", "REDIS_CERT_FILE"):
+    for name in (
+        *("REDIS_USERNAME", "REDIS_PASSWORD_FILE", "REDIS_CA_FILE", "REDIS_CERT_FILE"),
+        "WAIT_REPLICAS",
+    ):
         if not values[name.lower()]:
             continue
         if not url:
             raise Refused(
                 f"{PREFIX}{name} is set, and the embedded server has no use for it; see RQUEUE_REDIS_URL"
             )
-        if name in ("REDIS_CA_FILE", "REDIS_CERT_FILE") and not url.startswith("rediss://"):
-            raise Refused(f"{PREFIX}{name} is set, and RQUEUE_REDIS_URL does not begin with rediss://")
+        if name in ("REDIS_CA_FILE", "REDIS_CERT_FILE") and not url.startswith(("rediss://", "rediss+")):
+            raise Refused(f"{PREFIX}{name} is set, and RQUEUE_REDIS_URL does not begin with rediss")
 
 
 def traced(environment: Mapping[str, str] = os.environ) -> bool:

@@ -191,6 +191,12 @@ class RedisUnavailable(Unavailable):
     code = "redis_unavailable"
 
 
+class NotReplicated(Unavailable):
+    """The write is in Redis, and too few replicas confirmed it; ask again, with the same request_id."""
+
+    code = "not_replicated"
+
+
 class StoreDamaged(Unavailable):
     """Redis holds something else than the service wrote there."""
 

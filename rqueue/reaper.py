@@ -21,6 +21,7 @@ from rqueue.errors import (
     InvalidCallback,
     JobNotFound,
     LostClaim,
+    NotReplicated,
     RqueueError,
     StoreDamaged,
     Unavailable,
@@ -89,6 +90,7 @@ class Reaper:
         self._calling: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._confirmed = True
 
     # --- from outside ------------------------------------------------------------------------------
 
@@ -195,8 +197,25 @@ class Reaper:
             except StoreDamaged as error:
                 log.error("%s: %s", error.code, error.message)
                 return
+            except NotReplicated as error:
+                self._say_confirmed(False, error.message)
+                return
+            self._say_confirmed(True)
             self.follow(type_, work, asked)
             more = work.more
+
+    def _say_confirmed(self, confirmed: bool, why: str = "") -> None:
+        """Log once that replicas do not confirm, and once that they do again.
+
+        Who was claimed or admitted by what they did not confirm is not called on the strength of it: another
+        primary may know nothing of it. The claim lapses, and `due` brings the job again.
+        """
+        if confirmed is not self._confirmed:
+            self._confirmed = confirmed
+            if confirmed:
+                log.info("replicas confirm again")
+            else:
+                log.warning("nobody is called meanwhile: %s", why)
 
     # --- who goes next -----------------------------------------------------------------------------
 
@@ -218,6 +237,10 @@ class Reaper:
         except StoreDamaged as error:
             # It stays in `wake`, so each tick tries again until it is mended; the others go on.
             log.error("%s: %s", error.code, error.message)
+            return
+        except NotReplicated as error:
+            # The pool is examined, or still in `wake`.
+            self._say_confirmed(False, error.message)
             return
         except Unavailable:
             self.wake(type_, pool)

@@ -30,7 +30,8 @@ from rqueue.config import Config
 from rqueue.domain.job import Draft
 from rqueue.reaper import Reaper
 from rqueue.store import embedded as embedding
-from rqueue.store.pipeline import Pipeline, connect
+from rqueue.store.connect import connect
+from rqueue.store.pipeline import Pipeline
 from rqueue.store.store import Store
 from rqueue.traces import Traces
 from rqueue.web.context import STORE
@@ -109,10 +110,10 @@ class Faked:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
 
-    async def call(self, *words: Any) -> Any:
+    async def call(self, *words: Any, write: bool = False) -> Any:
         return (await self.calls(words))[0]
 
-    async def calls(self, *commands: Any) -> list[Any]:
+    async def calls(self, *commands: Any, write: bool = False) -> list[Any]:
         replies = []
         for words in commands:
             pool = self._redis.connection_pool

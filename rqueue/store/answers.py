@@ -16,6 +16,7 @@ from rqueue import errors
 from rqueue.domain.demand import exceeds
 from rqueue.domain.job import MAX_MOMENT, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
+from rqueue.store.pipeline import NotReplicated
 from rqueue.store.scripts import ScriptError
 
 
@@ -217,6 +218,8 @@ class answers:  # noqa: N801 - it reads as the verb
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, ScriptError):
             raise _conflict(error.code, error.details, self._type, self._request_id, self._indexed) from None
+        if isinstance(error, NotReplicated):
+            raise errors.NotReplicated(f"{errors.NotReplicated.__doc__} ({error})") from error
         if isinstance(error, redis.exceptions.RedisError):
             if isinstance(error, redis.exceptions.ResponseError) and not _AWAY.match(str(error)):
                 named = f"job {self._request_id!r} of " if self._request_id else ""

@@ -31,6 +31,7 @@ TYPES = "types"
 SIGNING = "callback_secret"
 ARRIVED = "inbox"
 READY = "ready"
+REPLICATED = "replicated"
 
 
 class Keys:
@@ -41,6 +42,7 @@ class Keys:
         self.callback_secret = f"{namespace}:{SIGNING}"
         self.inbox = f"{namespace}:{ARRIVED}"
         self.ready = f"{namespace}:{READY}"
+        self.replicated = f"{namespace}:{REPLICATED}"
         self._namespace = namespace
 
     def of(self, type_: str, name: str) -> str:

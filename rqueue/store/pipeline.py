@@ -5,31 +5,29 @@ AT_ONCE commands, replies parsed by hiredis and handed out in order, nobody wait
 earlier write. Against redis-py's pool this is 4 times as many script calls a second at 32 callers (see
 docs/decisions/0008-one-pipeline-a-turn.md), and no number of callers runs out of connections.
 
-A command whose connection broke before its reply came is sent once more: every script may be repeated.
+A command whose connection broke before its reply came, or that a server refused which is a replica by now, is
+sent once more: every script may be repeated.
+
+Where writes are to be in replicas before they are answered, they have connections of their own, so that no
+reading waits behind a WAIT (see docs/decisions/0014-wait-behind-a-batch.md).
 """
 
 import asyncio
-import re
-import ssl
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from time import monotonic
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Protocol, Self
 
 import hiredis
 from redis import exceptions
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from rqueue import metrics
-from rqueue.errors import Refused
-from rqueue.files import Watched
 
-SCHEMES = ("redis", "rediss", "unix")
 # More than one, so that a page of a list that is on its way does not hold up the small replies.
 CONNECTIONS = 3
 CONNECT_SECONDS = 2
@@ -38,6 +36,11 @@ CONNECT_SECONDS = 2
 AT_ONCE = 8
 # Without a byte from Redis for so long, while it owes a reply, a connection is given up.
 REPLY_SECONDS = 5.0
+# So long after it was asked for, nothing is sent a second time any more.
+ANSWER_SECONDS = CONNECT_SECONDS + REPLY_SECONDS
+# Connections are not made anew more often because the server is a replica, which may stay one.
+LEAVE_SECONDS = 1.0
+MARK_SECONDS = 7 * 24 * 3600
 
 Word = str | bytes | int | float
 _SECONDS, _ERRORS = metrics.REDIS.cell(), metrics.REDIS_ERRORS.cell()
@@ -46,110 +49,78 @@ _Entry = tuple[bytes, "asyncio.Future[Any]"]
 
 
 class Redis(Protocol):
-    """What the store needs of Redis. Replies are those of RESP2, text decoded, nothing else done to them."""
+    """What the store needs of Redis. Replies are those of RESP2, text decoded, nothing else done to them.
 
-    async def call(self, *words: Word) -> Any:
+    `write` is for what may change something: such an answer is to be relied on like what it says is kept.
+    """
+
+    async def call(self, *words: Word, write: bool = False) -> Any:
         """The reply to one command. Raises ResponseError with the server's words, or another RedisError."""
 
-    async def calls(self, *commands: Sequence[Word]) -> list[Any]:
+    async def calls(self, *commands: Sequence[Word], write: bool = False) -> list[Any]:
         """The replies to commands that are sent together; raises the first error among them."""
 
 
-def connect(
-    url: str,
-    username: str = "",
-    password: Watched[str] | None = None,
-    tls: Watched[ssl.SSLContext] | None = None,
-) -> "Pipeline":
-    """The way to the server at a URL. Connects at the first command. Raises Refused for another URL.
+class NotReplicated(RedisError):
+    """The server has the write, and not enough replicas said in time that they have it too."""
 
-    Each connection takes the password and the context of that moment; without `tls` a rediss:// URL goes by
-    the system's authorities, or by its own `ssl_` options.
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas must have a write before it is answered, and for how long they are waited for.
+
+    The key is written before each WAIT: a WAIT asks about the last write of its own connection, which for a
+    script that found its work done already, as a repeated one does, would be an old one or none.
     """
-    if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
-        raise Refused(f"RQUEUE_REDIS_URL must begin with one of: {', '.join(f'{s}://' for s in SCHEMES)}")
-    try:
-        pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=REPLY_SECONDS,
-            socket_connect_timeout=CONNECT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        pool.make_connection()  # type: ignore[no-untyped-call]
-        parts = urlsplit(url)
-        if parts.fragment or (parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", parts.path)):
-            # The rest of a password that was not percent-encoded, and would be shown with the host.
-            raise ValueError
-    except (ValueError, TypeError):
-        # Without the reason: it may quote the URL, and that may hold a password.
-        raise Refused(
-            "RQUEUE_REDIS_URL is not a URL that can be read; a password in it must be percent-encoded"
-        ) from None
-    options = pool.connection_kwargs
-    if username:
-        if options.get("username"):
-            raise Refused("RQUEUE_REDIS_USERNAME is set, and RQUEUE_REDIS_URL names a user too")
-        options["username"] = username
-    if password is not None:
-        if options.get("password"):
-            raise Refused("RQUEUE_REDIS_PASSWORD_FILE is set, and RQUEUE_REDIS_URL holds a password too")
-        options["credential_provider"] = _Credentials(options.pop("username", ""), password)
 
-    def make() -> AbstractConnection:
-        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-        if tls is not None and isinstance(connection, SSLConnection):
-            connection.ssl_context.context = tls.value
-        return connection
-
-    return Pipeline(make)
-
-
-class _Credentials(CredentialProvider):
-    """The password as it is now."""
-
-    def __init__(self, username: str, password: Watched[str]) -> None:
-        self._username = username
-        self._password = password
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._password.value
-        return (self._username, password) if self._username else (password,)
-
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        return self.get_credentials()
+    count: int
+    timeout_ms: int
+    key: str
 
 
 class _Lost(exceptions.ConnectionError):
-    """The connection broke after the command was sent: whether it ran is not known."""
+    """The connection broke after the command was sent, or leads to a replica: it is sent once more."""
 
 
 class Pipeline:
     """A few connections to one server, shared by everyone in this event loop."""
 
-    def __init__(self, make: Callable[[], AbstractConnection]) -> None:
+    def __init__(self, make: Callable[[], AbstractConnection], replicas: Replicas | None = None) -> None:
         self._lanes = [_Lane(make) for _ in range(CONNECTIONS)]
-        self._turn: list[_Entry] = []
+        self._reads = self._writes = _Turn(self._lanes)
+        self._confirming: list[_Confirming] = []
+        self._left = 0.0
+        if replicas:
+            writing = [_Lane(make) for _ in range(CONNECTIONS)]
+            self._lanes += writing
+            self._confirming = [_Confirming(lane, replicas) for lane in writing]
+            self._reads, self._writes = _Turn(self._lanes[:CONNECTIONS]), _Turn(self._confirming)
 
-    async def __aenter__(self) -> "Pipeline":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for confirming in self._confirming:
+            confirming.close()
         for lane in self._lanes:
             await lane.close()
         # A transport that is aborted closes in the next turn of the loop.
         await asyncio.sleep(0)
 
-    async def call(self, *words: Word) -> Any:
-        """As in Redis."""
+    async def call(self, *words: Word, write: bool = False) -> Any:
+        """As in Redis. Raises NotReplicated, too."""
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
+        turn = self._writes if write else self._reads
         began = monotonic()
         try:
             try:
-                reply = await self._sent(packed)
+                reply = await turn.sent(packed)
+                if isinstance(reply, ResponseError):
+                    self._leave_replica(reply, began)
             except _Lost:
                 _ERRORS[0] += 1
-                reply = await self._sent(packed)
+                async with _the_rest_of(began):
+                    reply = await turn.sent(packed)
         except RedisError:
             _ERRORS[0] += 1
             raise
@@ -158,16 +129,21 @@ class Pipeline:
             raise _counted(reply)
         return reply
 
-    async def calls(self, *commands: Sequence[Word]) -> list[Any]:
-        """As in Redis."""
+    async def calls(self, *commands: Sequence[Word], write: bool = False) -> list[Any]:
+        """As in Redis. Raises NotReplicated, too."""
         packed = [hiredis.pack_command(tuple(words)) for words in commands]  # type: ignore[arg-type]
+        turn = self._writes if write else self._reads
         began = monotonic()
         try:
             try:
-                replies = await self._sent_together(packed)
+                replies = await turn.sent_together(packed)
+                for reply in replies:
+                    if isinstance(reply, ResponseError):
+                        self._leave_replica(reply, began)
             except _Lost:
                 _ERRORS[0] += 1
-                replies = await self._sent_together(packed)
+                async with _the_rest_of(began):
+                    replies = await turn.sent_together(packed)
         except RedisError:
             _ERRORS[0] += 1
             raise
@@ -177,32 +153,166 @@ class Pipeline:
                 raise _counted(reply)
         return replies
 
-    def _sent(self, packed: bytes) -> "asyncio.Future[Any]":
+    def leave(self, address: tuple[str, int]) -> None:
+        """Go on at the server of this host and port: connections to another are broken, and made anew."""
+        for lane in self._lanes:
+            if lane.address not in (None, address):
+                lane.end(_Lost, "the primary is another server now")
+
+    def _leave_replica(self, refusal: ResponseError, began: float) -> None:
+        """Raise _Lost where the server says that it is a replica: where the primary is, is asked anew."""
+        if not str(refusal).startswith("READONLY"):
+            return
+        now = monotonic()
+        if now - self._left > LEAVE_SECONDS:
+            self._left = now
+            for lane in self._lanes:
+                lane.end(_Lost, "the server is a replica now")
+        elif began > self._left:
+            return
+        raise _Lost(str(refusal))
+
+
+class _Sends(Protocol):
+    """What commands can be sent on."""
+
+    def load(self) -> tuple[int, float]: ...
+    def send(self, entries: list[_Entry]) -> None: ...
+
+
+class _Turn:
+    """What is asked in one turn of the event loop, for the least busy of some lanes."""
+
+    def __init__(self, lanes: Sequence[_Sends]) -> None:
+        self._lanes = lanes
+        self._asked: list[_Entry] = []
+
+    def sent(self, packed: bytes) -> "asyncio.Future[Any]":
         """The reply to come."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._put([(packed, future)], loop)
         return future
 
-    async def _sent_together(self, packed: list[bytes]) -> list[Any]:
+    async def sent_together(self, packed: list[bytes]) -> list[Any]:
         """The replies to commands that go on one connection, one after the other."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in packed]
         self._put(list(zip(packed, futures, strict=True)), loop)
-        return await asyncio.gather(*futures)
+        replies = await asyncio.gather(*futures, return_exceptions=True)
+        if not any(isinstance(reply, ResponseError) for reply in replies):
+            for reply in replies:
+                if isinstance(reply, BaseException):
+                    raise reply
+        # One was refused, and so not all is done whatever became of the others.
+        return replies
 
     def _put(self, entries: list[_Entry], loop: asyncio.AbstractEventLoop) -> None:
-        if not self._turn:
+        if not self._asked:
             # Runs after all that is ready now, so everyone's command of this turn is there by then.
             loop.call_soon(self._send)
-        self._turn += entries
-        if len(self._turn) >= AT_ONCE:
+        self._asked += entries
+        if len(self._asked) >= AT_ONCE:
             self._send()
 
     def _send(self) -> None:
-        turn, self._turn = self._turn, []
-        if asked := [entry for entry in turn if not entry[1].cancelled()]:
-            min(self._lanes, key=_Lane.load).send(asked)
+        asked, self._asked = self._asked, []
+        if asked := [entry for entry in asked if not entry[1].cancelled()]:
+            min(self._lanes, key=lambda lane: lane.load()).send(asked)
+
+
+class _Confirming:
+    """A lane whose replies are handed out once enough replicas have all that was written until then.
+
+    One batch at a time, with one WAIT behind it; what comes meanwhile is the next batch (group commit). So
+    nobody waits longer than for two of them. A refusal promises nothing and is handed out at once.
+    """
+
+    def __init__(self, lane: "_Lane", replicas: Replicas) -> None:
+        self._lane = lane
+        self._replicas = replicas
+        key = replicas.key
+        # An EXPIRE is a write each time, and one that a full server takes: what frees memory must go on.
+        self._behind = [
+            hiredis.pack_command(words)  # type: ignore[arg-type]
+            for words in (
+                ("SET", key, "", "NX"),
+                ("EXPIRE", key, MARK_SECONDS),
+                ("WAIT", replicas.count, replicas.timeout_ms),
+            )
+        ]
+        self._next: list[_Entry] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def load(self) -> tuple[int, float]:
+        """As of a lane."""
+        owed, heard = self._lane.load()
+        return owed + len(self._next), heard
+
+    def send(self, entries: list[_Entry]) -> None:
+        """Write commands as soon as those before them are confirmed."""
+        self._next += entries
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    def close(self) -> None:
+        """Whoever is in no batch yet gets an error; the others do when the lane is closed."""
+        self._fail_next(exceptions.ConnectionError("the connection was closed"))
+
+    async def _run(self) -> None:
+        while asked := [entry for entry in self._next if not entry[1].cancelled()]:
+            self._next = []
+            try:
+                await self._commit(asked)
+            except RedisError as error:
+                _fail([future for _, future in asked], type(error), str(error))
+                # They would wait as long again; whoever may be sent once more comes back by itself.
+                self._fail_next(error)
+        self._next, self._task = [], None
+
+    async def _commit(self, asked: list[_Entry]) -> None:
+        loop = asyncio.get_running_loop()
+        replies: list[asyncio.Future[Any]] = [loop.create_future() for _ in (*asked, *self._behind)]
+        for (_, future), own in zip(asked, replies, strict=False):
+            own.add_done_callback(partial(_hand_out_refusal, future))
+        packed = (*(packed for packed, _ in asked), *self._behind)
+        self._lane.send(list(zip(packed, replies, strict=True)))
+        *found, _, marked, count = await asyncio.gather(*replies)
+        if isinstance(count, ResponseError):
+            # The server has become a replica meanwhile, or this user may not ask.
+            raise _Lost(str(count))
+        for (_, future), reply in zip(asked, found, strict=True):
+            if future.done():
+                continue
+            if isinstance(marked, ResponseError):
+                future.set_result(marked)
+            elif marked == 1 and count >= self._replicas.count:
+                future.set_result(reply)
+            else:
+                future.set_exception(
+                    NotReplicated(
+                        f"{count} of {self._replicas.count} replicas said so"
+                        f" within {self._replicas.timeout_ms} ms"
+                    )
+                )
+
+    def _fail_next(self, error: RedisError) -> None:
+        asked, self._next = self._next, []
+        _fail([future for _, future in asked], type(error), str(error))
+
+
+def _hand_out_refusal(future: "asyncio.Future[Any]", own: "asyncio.Future[Any]") -> None:
+    if not (own.cancelled() or own.exception() or future.done()) and isinstance(own.result(), ResponseError):
+        future.set_result(own.result())
+
+
+@asynccontextmanager
+async def _the_rest_of(began: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(began + ANSWER_SECONDS - monotonic()):
+            yield
+    except TimeoutError:
+        raise exceptions.TimeoutError(f"no reply within {ANSWER_SECONDS:g} s") from None
 
 
 class _Lane(asyncio.Protocol):
@@ -218,6 +328,12 @@ class _Lane(asyncio.Protocol):
         self._owed: deque[asyncio.Future[Any]] = deque()
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """The host and port it is connected to; None where it is to none, or by a socket that has no such."""
+        host, port = getattr(self._connection, "host", None), getattr(self._connection, "port", None)
+        return None if host is None or port is None else (host, port)
 
     def load(self) -> tuple[int, float]:
         """How many replies are still to come, and when the last one did: an idle one is used in turn."""
@@ -243,19 +359,22 @@ class _Lane(asyncio.Protocol):
             await asyncio.wait([self._opening], timeout=0.2)
         unsent, self._unsent = self._unsent, []
         _fail([future for _, future in unsent], exceptions.ConnectionError, "the connection was closed")
-        self._end(exceptions.ConnectionError, "the connection was closed")
+        self.end(exceptions.ConnectionError, "the connection was closed")
 
     # --- opening -----------------------------------------------------------------------------------
 
     async def _open(self) -> None:
         connection = self._make()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            # With all that is said at first: a server that hangs takes connections, and no more.
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()  # type: ignore[no-untyped-call]
             self._take_over(connection)
         except BaseException as error:
             await connection.disconnect(nowait=True)
             unsent, self._unsent = self._unsent, []
-            _fail([future for _, future in unsent], exceptions.ConnectionError, f"cannot connect: {error}")
+            said = f"no answer within {CONNECT_SECONDS} s" if isinstance(error, TimeoutError) else error
+            _fail([future for _, future in unsent], exceptions.ConnectionError, f"cannot connect: {said}")
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -289,11 +408,11 @@ class _Lane(asyncio.Protocol):
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError) as error:
             # Nonsense, or a reply that nobody asked for, such as that there are too many clients.
-            self._end(exceptions.ConnectionError, f"Redis said what cannot be understood: {error!r}")
+            self.end(exceptions.ConnectionError, f"Redis said what cannot be understood: {error!r}")
 
     def connection_lost(self, error: Exception | None) -> None:
         """The server is gone."""
-        self._end(_Lost, f"the connection was lost: {error or 'closed by the server'}")
+        self.end(_Lost, f"the connection was lost: {error or 'closed by the server'}")
 
     # --- ending ------------------------------------------------------------------------------------
 
@@ -310,11 +429,12 @@ class _Lane(asyncio.Protocol):
             return
         if loop.time() - self._heard >= REPLY_SECONDS:
             # Not sent again: a server that hangs would only be asked twice.
-            self._end(exceptions.TimeoutError, f"no reply within {REPLY_SECONDS:g} s")
+            self.end(exceptions.TimeoutError, f"no reply within {REPLY_SECONDS:g} s")
         else:
             self._watch = loop.call_at(self._heard + REPLY_SECONDS, self._look)
 
-    def _end(self, kind: type[RedisError], said: str) -> None:
+    def end(self, kind: type[RedisError], said: str) -> None:
+        """Break the connection, until it is needed again; whoever waits for a reply gets this error."""
         transport, self._transport = self._transport, None
         connection, self._connection = self._connection, None
         owed, self._owed = self._owed, deque()

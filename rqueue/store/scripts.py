@@ -28,6 +28,18 @@ _LUA = files("rqueue.store") / "lua"
 ADD_TYPE_SECONDS = 1.0
 MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
+# A script that calls anything else is taken for one that writes.
+READS = {
+    "HGET",
+    "HGETALL",
+    "HMGET",
+    "TIME",
+    "ZCARD",
+    "ZCOUNT",
+}
+READS |= {"ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"}
+_COMMENT = re.compile(r"--.*")
+_COMMAND = re.compile(r"""redis\.p?call\b(?:\("(\w+)")?""")
 _HEADER = re.compile(r"^-- (KEYS|NEEDS|ARGV|ERRORS)[ ]*(.*)$", re.MULTILINE)
 
 
@@ -41,6 +53,7 @@ class Script:
     in_order: Callable[[dict[str, str | int]], Sequence[str | int]]
     rest: str | None
     errors: frozenset[str]
+    writes: bool
     text: str
     sha: str
 
@@ -91,6 +104,7 @@ def load(name: str) -> Script:
         itemgetter(*arguments) if len(arguments) > 1 else lambda given: [given[name] for name in arguments],
         rest,
         frozenset(header.get("ERRORS", [])),
+        not READS.issuperset(_COMMAND.findall(library + _COMMENT.sub("", source))),
         text,
         hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
     )
@@ -157,16 +171,16 @@ class Scripts:
         try:
             if new_type and not self._lately_added(type_):
                 _, reply = await self._redis.calls(
-                    ("SADD", self._keys.types, type_), ("EVALSHA", script.sha, *words)
+                    ("SADD", self._keys.types, type_), ("EVALSHA", script.sha, *words), write=True
                 )
                 self._added[type_] = time.monotonic()
             else:
-                reply = await self._redis.call("EVALSHA", script.sha, *words)
+                reply = await self._redis.call("EVALSHA", script.sha, *words, write=script.writes)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
             # After every restart, failover and SCRIPT FLUSH.
-            reply = await self._redis.call("EVAL", script.text, *words)
+            reply = await self._redis.call("EVAL", script.text, *words, write=script.writes)
         except RedisError:
             # Whoever is there next may not know what was written.
             self._added.clear()

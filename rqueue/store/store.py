@@ -428,10 +428,11 @@ class Store:
 
     async def callback_secret(self, made: str) -> str:
         """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
+        key = self._keys.callback_secret
         with answers(""):
-            _, secret = await self._redis.calls(
-                ("SET", self._keys.callback_secret, made, "NX"), ("GET", self._keys.callback_secret)
-            )
+            secret = await self._redis.call("GET", key)
+            if secret is None:
+                _, secret = await self._redis.calls(("SET", key, made, "NX"), ("GET", key), write=True)
         return str(secret)
 
     async def check(self) -> None:
@@ -449,7 +450,7 @@ class Store:
         """Put what arrived in the inbox, which keeps only so many of the newest."""
         with answers(""):
             await self._redis.calls(
-                ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1)
+                ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1), write=True
             )
 
     async def arrivals(self) -> list[str]:

@@ -78,6 +78,7 @@ def test_every_key_is_there() -> None:
         keys.types,
         keys.callback_secret,
         keys.inbox,
+        keys.replicated,
         keys.ready,
     ]
 

@@ -21,6 +21,8 @@ DEFAULTS = Config(
     redis_ca_file=None,
     redis_cert_file=None,
     redis_key_file=None,
+    wait_replicas=0,
+    wait_timeout_ms=1000,
     data_dir=Path("rqueue-data"),
     namespace="rqueue",
     tokens_file=None,
@@ -142,11 +144,12 @@ def test_a_file_that_holds_no_url_is_named_and_not_quoted(tmp_path, content):
         ({"TLS_KEY_FILE": "k"}, ("TLS_CERT_FILE", "TLS_KEY_FILE")),
         ({"REDIS_URL": "rediss://h", "REDIS_CERT_FILE": "c"}, ("REDIS_CERT_FILE", "REDIS_KEY_FILE")),
         ({"REDIS_URL": "rediss://h", "REDIS_KEY_FILE": "k"}, ("REDIS_CERT_FILE", "REDIS_KEY_FILE")),
-        ({"REDIS_URL": "redis://h", "REDIS_CA_FILE": "c"}, ("REDIS_CA_FILE", "rediss://")),
+        ({"REDIS_URL": "redis://h", "REDIS_CA_FILE": "c"}, ("REDIS_CA_FILE", "rediss")),
         ({"REDIS_URL": "redis://h", "REDIS_CERT_FILE": "c", "REDIS_KEY_FILE": "k"}, ("REDIS_CERT_FILE",)),
         ({"REDIS_CA_FILE": "c"}, ("REDIS_CA_FILE", "REDIS_URL")),
         ({"REDIS_PASSWORD_FILE": "p"}, ("REDIS_PASSWORD_FILE", "REDIS_URL")),
         ({"REDIS_USERNAME": "u"}, ("REDIS_USERNAME", "REDIS_URL")),
+        ({"WAIT_REPLICAS": "1"}, ("WAIT_REPLICAS", "REDIS_URL")),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, named):

@@ -32,11 +32,14 @@ class Server:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._options = {**OPTIONS, **options, "port": str(port), "bind": "127.0.0.1", "dir": str(folder)}
+        # Before its options: a file, or another way of being a server.
+        self._words: tuple[str, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, until_ready: bool = True, **options: str) -> None:
         """Start it, with more options than it was made with; by default wait until it has read its file."""
         words = [w for name, value in (self._options | options).items() for w in (f"--{name}", value)]
+        words = list(self._words) or words
         with (self._folder / "redis.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 server_binary(), *words, stdout=log, stderr=log, env={**ENVIRONMENT, **os.environ}

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from helm_python import Chart
 
-from rqueue.store.pipeline import SCHEMES
+from rqueue.store.connect import SCHEMES
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "rqueue"

@@ -162,7 +162,7 @@ def test_alone_it_brings_a_valkey_and_nothing_that_needs_more() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
-@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls"])
+@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls", "sentinel"])
 def test_an_external_redis_is_one_value(case: str) -> None:
     rendered = render(values(case))
     assert not rendered.of("StatefulSet")
@@ -171,7 +171,7 @@ def test_an_external_redis_is_one_value(case: str) -> None:
 
 @pytest.mark.parametrize("case", LATER)
 def test_a_url_that_the_service_does_not_read_yet_is_refused(case: str) -> None:
-    with pytest.raises(HelmError, match="does not read Sentinel's and Cluster's URLs yet"):
+    with pytest.raises(HelmError, match="does not read Cluster's URLs yet"):
         render(values(case))
 
 

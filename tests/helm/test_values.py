@@ -15,7 +15,7 @@ from helm import readme
 from rqueue.domain.policy import Settings
 from rqueue.errors import Refused
 from rqueue.guard import Guard
-from rqueue.store.pipeline import connect
+from rqueue.store.connect import connect
 from tests.helm.chart import CASES, CHART, render, values
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from rqueue.store.pipeline import connect
+from rqueue.store.connect import connect
 from rqueue.store.store import Store
 from tests import invariants
 from tests.conftest import Clock, redis_at

@@ -7,8 +7,8 @@ import pytest
 from rqueue.domain.job import ACCEPTED, DELETE, FINISH, Reason
 from rqueue.domain.policy import Settings
 from rqueue.errors import JobNotFound, RedisUnavailable
+from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
-from rqueue.store.pipeline import connect
 from rqueue.store.store import Store
 from tests import invariants
 from tests.conftest import new, redis_at

@@ -177,11 +177,11 @@ class Hanging:
     def __init__(self, pipeline):
         self.pipeline, self.let_go = pipeline, asyncio.Event()
 
-    async def call(self, *words):
+    async def call(self, *words, write=False):
         await self.let_go.wait()
         return await self.pipeline.call(*words)
 
-    async def calls(self, *commands):
+    async def calls(self, *commands, write=False):
         await self.let_go.wait()
         return await self.pipeline.calls(*commands)
 

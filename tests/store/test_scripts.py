@@ -52,6 +52,34 @@ def test_lines_in_errors_are_those_of_the_file(name):
     assert script.text.count("\n") == (scripts._LUA / f"{name}.lua").read_text().count("\n")
 
 
+def test_who_only_looks_is_not_taken_for_one_that_writes():
+    assert [name for name in NAMES if not scripts.load(name).writes] == ["get", "list", "measure"]
+
+
+async def test_what_counts_as_reading_writes_nothing_whatever_the_server(redis, server):
+    if not server:
+        pytest.skip("fakeredis knows no COMMAND INFO")
+    told = await redis.execute_command("COMMAND", "INFO", *scripts.READS)
+    assert {name.upper() for name in told} == scripts.READS
+    assert [name for name, of in told.items() if "write" in of["flags"]] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "writes"),
+    [
+        ('redis.call("GET", queue)', True),
+        ('redis.pcall("HSET", queue, "a", 1)', True),
+        ("redis.call(ARGV[1], queue)", True),
+        ("local f = redis.call f(queue)", True),
+        ('redis.call("HGET", queue, "a") -- redis.call("HSET", queue)', False),
+    ],
+)
+def test_a_script_writes_unless_all_that_it_calls_is_known_to_read(monkeypatch, tmp_path, line, writes):
+    (tmp_path / "bad.lua").write_text(f"-- KEYS    queue\n{line}\n")
+    monkeypatch.setattr(scripts, "_LUA", tmp_path)
+    assert scripts.load.__wrapped__("bad").writes is writes
+
+
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [

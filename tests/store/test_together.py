@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from rqueue.errors import DuplicateCallback, DuplicateRequestID, QueueFull, RedisUnavailable
-from rqueue.store.pipeline import connect
+from rqueue.store.connect import connect
 from rqueue.store.store import Store
 from rqueue.store.together import AT_ONCE
 from tests import invariants

@@ -18,7 +18,8 @@ from redis import exceptions
 from rqueue import tls
 from rqueue.errors import Refused
 from rqueue.files import Watched
-from rqueue.store.pipeline import CONNECTIONS, connect
+from rqueue.store.connect import connect
+from rqueue.store.pipeline import CONNECTIONS
 from tests.tls.pems import Authority, Pair
 
 PASSWORD = "pä55 w/o?rd#@:%20'\"\\"
