@@ -129,8 +129,7 @@ async def reset(on: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def replies_lost(on: Stage) -> AsyncIterator[None]:
-    # One for each connection that a service has.
-    on.wire.swallow(3)
+    on.wire.swallow()
     yield
 
 
