@@ -25,6 +25,8 @@ from rqueue.web.middleware import CODES
 
 # All lines of a head. aiohttp bounds each, at 8,190 bytes, and takes 128 of them: a megabyte.
 HEAD_BYTES = 32 * 1024
+# So many are looked at, and closed, before requests get their turn: a few milliseconds.
+SLICE = 250
 
 log = logging.getLogger("rqueue.web")
 
@@ -35,12 +37,14 @@ class Limits:
 
     A head that has not ended `head_seconds` after it began, or after the connection was opened, is refused.
     A connection that asks nothing is closed after `keepalive_seconds`, one that takes nothing of what it is
-    sent after `reader_seconds`. All bodies that are not answered yet hold at most `held_bytes`.
+    sent after `reader_seconds`; one that goes on with a body that nobody wants, `linger_seconds` after the
+    answer. All bodies that are not answered yet hold at most `held_bytes`.
     """
 
     connections: int = 10_000
     keepalive_seconds: float = 75
     head_seconds: float = 10
+    linger_seconds: float = 10
     reader_seconds: float = 30
     held_bytes: int = 64 << 20
     sweep_seconds: float = 1
@@ -134,8 +138,10 @@ class Connection(web.RequestHandler):
     @property
     def held_bytes(self) -> int:
         """How much it holds of the bodies of requests that are not answered yet."""
-        held = sum(payload.total_bytes for _, payload in self._messages)
-        return held + (self._current_request.content.total_bytes if self._current_request else 0)
+        held = self._current_request.content.total_bytes if self._current_request else 0
+        for _, payload in self._messages:
+            held += payload.total_bytes
+        return held
 
     def look(self, now: float, head_seconds: float) -> None:
         """Note what it is at; refuse a head that takes too long."""
@@ -223,9 +229,11 @@ class Connections:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.limits.sweep_seconds)
-            now = loop.time()
-            for connection in tuple(self._open):
-                connection.look(now, self.limits.head_seconds)
+            for number, connection in enumerate(tuple(self._open)):
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+                if connection in self._open:
+                    connection.look(loop.time(), self.limits.head_seconds)
             self._free_memory()
             self._may_go.clear()
             self._looked = False

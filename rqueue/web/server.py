@@ -56,6 +56,7 @@ async def listening(
             manager,
             loop=loop,
             keepalive_timeout=limits.keepalive_seconds,
+            lingering_time=limits.linger_seconds,
             access_log=UNUSED,
             access_log_class=Counting,
             auto_decompress=False,
