@@ -100,7 +100,9 @@ class Connection(web.RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
-            # The client went away in the middle: of the answer, or of its own request.
+            # The client went away in the middle: of the answer, or of its own request. The error knows the
+            # frames, they the request with its body, and that the error: a circle that would stay for long.
+            exc.__traceback__ = None
             if request.writer.output_size > 0:
                 raise exc
             status = 400
