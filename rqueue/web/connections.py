@@ -185,8 +185,8 @@ class Connections:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: dict[Connection, asyncio.Transport] = {}
-        # Those that may go, as they were when it was last looked, and whether it was since the last sweep: at
-        # most once between two, however many come.
+        # In which order they may go, as it was when it was last looked, and whether that was since the last
+        # sweep: at most once between two, however many come.
         self._may_go: deque[Connection] = deque()
         self._looked = False
         self._received = 0  # bytes since it was last looked how many are held
@@ -211,8 +211,9 @@ class Connections:
         if not self._may_go and not self._looked:
             self._looked = True
             state = {connection: connection.state for connection in self._open}
-            may_go = [connection for connection in self._open if state[connection] is not State.SERVED]
-            self._may_go.extend(sorted(may_go, key=lambda connection: (state[connection], connection.since)))
+            self._may_go.extend(
+                sorted(self._open, key=lambda connection: (state[connection], connection.since))
+            )
         while self._may_go:
             connection = self._may_go.popleft()
             if connection in self._open and connection.state is not State.SERVED:

@@ -267,7 +267,7 @@ async def test_who_takes_nothing_of_an_answer_is_dropped(requests):
 
             def gone() -> bool:
                 try:
-                    sock.send(b"x")  # only who speaks hears that nobody is there
+                    sock.send(b"\r\n")  # only who speaks hears that nobody is there
                 except BlockingIOError:
                     return False
                 except ConnectionError:
@@ -317,6 +317,7 @@ async def test_bodies_that_are_kept_back_do_not_take_all_memory():
     async with serving(held_bytes=4 * mib) as served:
         with opened() as new:
             head = POST + b"Content-Length: %d\r\n\r\n" % mib
+            being_served = new(served.port, WAIT[:-2] + b"Content-Length: 200000\r\n\r\n" + b"1" * 200_000)
             kept_back = []
             for _ in range(20):
                 kept_back.append(new(served.port, head + b"1" * (mib // 2)))
@@ -327,6 +328,8 @@ async def test_bodies_that_are_kept_back_do_not_take_all_memory():
             asked = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % mib
             assert b"HTTP/1.1 200 OK" in await served.say(asked + whole)
             assert not ended(kept_back[-1])
+            served.go_on.set()
+            assert b"waited" in await said(being_served)
 
 
 async def test_without_a_descriptor_left_idle_connections_make_room(caplog):
