@@ -69,7 +69,7 @@ async def test_500_heads_that_drip_hold_nobody_up(tmp_path, workers):
                 for sock in slow:
                     sock.send(b"x")
                 await asyncio.sleep(0.05)
-            assert asking.result() < 0.25
+            assert asking.result() < 0.5
 
 
 async def test_10000_idle_connections_are_cheap_and_make_room(tmp_path, descriptors):
@@ -80,13 +80,13 @@ async def test_10000_idle_connections_are_cheap_and_make_room(tmp_path, descript
             asked = GET.replace(b"/ ", b"/healthz ")
             idle = [new(port_of(service), asked if number % 2 else b"") for number in range(10_000)]
             await until(lambda: rss_mb(service) > before + 30)
-            assert await p99(service) < 0.25
+            assert await p99(service) < 0.5
             assert rss_mb(service) - before < 150
             for sock in [new(port_of(service), asked) for _ in range(100)]:
                 assert b"200 OK" in await said(sock)
             gone = sum(map(ended, idle))
             assert 100 <= gone < 400
-            assert await p99(service) < 0.25
+            assert await p99(service) < 0.5
         assert not [event for event in service.log if event["level"] == "ERROR"]
 
 
@@ -100,7 +100,7 @@ async def test_who_pipelines_and_does_not_read_takes_no_memory_and_no_time_of_ot
                 with suppress(BlockingIOError):
                     for _ in range(1000):
                         sock.send(GET.replace(b"/ ", b"/v1/vm/nobody ") * 100)
-            assert await p99(service) < 0.5
+            assert await p99(service) < 2
             assert rss_mb(service) - before < 40
 
 
@@ -122,7 +122,7 @@ async def test_bodies_that_do_not_end_are_bounded_together_and_leave_nothing_beh
 
         for attack in (keep_back, break_off):
             attacking = asyncio.create_task(asyncio.to_thread(attack))
-            assert await p99(service) < 0.5
+            assert await p99(service) < 2
             await attacking
             assert rss_mb(service) - before < 300
 
@@ -147,7 +147,7 @@ async def test_readers_that_stall_hold_nothing_up(tmp_path):
                     b"".join(GET.replace(b"/ ", b"/v1/%s/ " % type_) for type_ in (b"a", b"b", b"c")) * 3
                 )
             await p99(service)
-            assert await p99(service) < 0.25
+            assert await p99(service) < 0.5
             assert rss_mb(service) - before < 100
 
 
@@ -156,6 +156,6 @@ async def test_as_many_connections_as_the_system_gives_files(tmp_path):
     async with running(tmp_path, command) as service:
         with opened() as new:
             opened_ = [new(port_of(service)) for _ in range(300)]
-            assert await p99(service) < 0.25
+            assert await p99(service) < 0.5
             assert 200 <= sum(map(ended, opened_)) < 300
         assert not [event for event in service.log if event["level"] == "ERROR"]
