@@ -96,8 +96,17 @@ def names(request: web.Request) -> tuple[str, ...]:
     return tuple(values)
 
 
+async def content(request: web.Request) -> bytes:
+    """The request's body. Raises what the middleware answers 408 and 413 for."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY_SECONDS} s") from None
+
+
 async def body(request: web.Request) -> Any:
-    """The request's JSON. Raises NotJson, or what the middleware answers 413 and 415 for."""
+    """The request's JSON. Raises NotJson, or what the middleware answers 408, 413 and 415 for."""
     if request.headers.get("Content-Type") != "application/json" and request.content_type not in (
         "application/json",
         "application/octet-stream",
@@ -112,11 +121,7 @@ async def body(request: web.Request) -> Any:
         if len(raw) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     else:
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                raw = await request.read()
-        except TimeoutError:
-            raise Malformed(f"the body did not arrive within {BODY_SECONDS} s") from None
+        raw = await content(request)
     try:
         read = orjson.loads(raw)
         if _LONG_NUMBER in raw.translate(_DIGITS):

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from rqueue.errors import Forbidden
-from rqueue.web.answers import answer
+from rqueue.web.answers import answer, content
 from rqueue.web.auth import caller_of
 from rqueue.web.context import STORE
 
@@ -38,7 +38,7 @@ async def take_inbox(request: web.Request) -> web.Response:
             for name, value in request.headers.items()
             if name.lower() in SHOWN
         },
-        "body": (await request.read()).decode(errors="replace")[:BODY_KEPT],
+        "body": (await content(request)).decode(errors="replace")[:BODY_KEPT],
     }
     await request.app[STORE].put_arrival(orjson.dumps(arrived).decode(), KEPT)
     return answer({})

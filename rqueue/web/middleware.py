@@ -10,7 +10,15 @@ from rqueue.web.answers import refusal, refused
 
 log = logging.getLogger("rqueue.web")
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "too_large",
+    414: "uri_too_long",
+    415: "unsupported_media_type",
+    431: "headers_too_large",
+}
 
 
 @web.middleware
