@@ -27,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/healthz", service.healthz, None),
     ("GET", "/readyz", service.readyz, None),
     ("GET", "/metrics", service.metrics, Right.READ_QUEUES),
+    ("GET", "/openapi.json", service.openapi, None),
 )
 # Only where one has to say who one is.
 LOGIN_ROUTES: tuple[Route, ...] = (

@@ -25,7 +25,8 @@ class Name(fields.String):
     """A non-empty string of at most so many bytes."""
 
     def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        said = {"minLength": 1, "maxLength": most, "description": f"1 to {most} bytes of UTF-8."}
+        super().__init__(metadata=said, **kwargs)
         self._most = most
 
     def accepts(self, value: Any) -> bool:
@@ -42,6 +43,9 @@ class Name(fields.String):
 
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}, **kwargs)
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
@@ -111,8 +115,8 @@ class ListQuery(Schema):
     """The query of a list."""
 
     owner_id = Name(load_default="")
-    status = fields.Enum(Status, by_value=True, load_default=None)
-    limit = fields.Integer(load_default=None, validate=validate.Range(1, MAX_LIMIT))
+    status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
+    limit = fields.Integer(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
 
 
