@@ -25,7 +25,7 @@ VALUE_KEPT = 1024
 SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
-@operation(data=shapes.NOTHING, refuses=(Forbidden,), body=shapes.ref("Called"))
+@operation(data=shapes.NOTHING, refuses=(Forbidden,), statuses=(413,))
 async def take_inbox(request: web.Request) -> web.Response:
     """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest.
 

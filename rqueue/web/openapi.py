@@ -89,8 +89,8 @@ def document(routes: Sequence[tuple[str, str, Handler, Right | None]], guarded: 
     for tag, said in dict([*TAGS.values(), SERVICE]).items():
         spec.tag({"name": tag, "description": said})
     for method, path, handler, right in routes:
-        plain, names = re.subn(r"{(\w+)(:[^}]*)?}", r"{\1}", path)
-        made = _operation(method, plain, handler, right if guarded else None, bool(names), guarded)
+        plain = re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
+        made = _operation(method, path, handler, right if guarded else None, guarded)
         spec.path(plain, operations={method.lower(): made})
     return orjson.dumps(spec.to_dict())
 
@@ -139,7 +139,7 @@ def _one_of(fields: Shape, ways: Sequence[set[str]]) -> Shape:
 
 
 def _operation(
-    method: str, path: str, handler: Handler, right: Right | None, has_names: bool, guarded: bool
+    method: str, path: str, handler: Handler, right: Right | None, guarded: bool
 ) -> dict[str, Any]:
     said = OPERATIONS[handler]
     first = path.split("/")[1]
@@ -149,7 +149,7 @@ def _operation(
         "summary": summary[:1].upper() + summary[1:],
         "tags": [TAGS.get(first, SERVICE)[0]],
         "parameters": _parameters(path, said),
-        "responses": {str(said.status): _good(said), **_refusals(said, right, has_names)},
+        "responses": {str(said.status): _good(said), **_refusals(said, right, "{" in path)},
     }
     if said.body is not None:
         content: Shape = {"schema": copy.deepcopy(said.body)}
@@ -166,10 +166,11 @@ def _operation(
 
 
 def _parameters(path: str, said: Operation) -> list[Any]:
-    found: list[Any] = [
-        {"in": "path", "name": name, "required": True, "schema": dict(shapes.NAME)}
-        for name in re.findall(r"{(\w+)}", path)
-    ]
+    found: list[Any] = []
+    for name, pattern in re.findall(r"{(\w+)(:[^}]*)?}", path):
+        # One with a pattern of its own is no name.
+        schema = {"type": "string", "minLength": 1} if pattern else dict(shapes.NAME)
+        found.append({"in": "path", "name": name, "required": True, "schema": schema})
     if said.query is not None:
         found.append({"in": "query", "schema": said.query})
     for name, schema in (said.headers or {}).items():
@@ -208,8 +209,8 @@ def _refusals(said: Operation, right: Right | None, has_names: bool) -> Shape:
         kinds += [errors.Invalid, errors.UnknownField]
     if said.body is not None:
         kinds += [errors.NotJson, errors.Invalid]
-        for status in (413, 415):
-            named[status] = {CODES[status]}
+    for status in (*said.statuses, *((413, 415) if said.body is not None else ())):
+        named[status] = {CODES[status]}
     for kind in kinds:
         named.setdefault(status_of(kind), set()).add(kind.code)
     return {str(status): _refusal(status, sorted(named[status])) for status in sorted(named)}

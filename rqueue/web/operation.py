@@ -24,6 +24,7 @@ class Operation:
     query            the marshmallow schema of its query
     headers          those that it reads: name → schema
     refuses          errors beyond those that follow from the route: names in a path, a body, a token, Redis
+    statuses         those of HTTP itself that it may answer, beyond those that follow
     asks_redis       whether it does
     body_examples, answer_examples, links and callbacks are as OpenAPI has them.
     """
@@ -35,6 +36,7 @@ class Operation:
     query: type[Schema] | None = None
     headers: Shape | None = None
     refuses: tuple[type[RqueueError], ...] = ()
+    statuses: tuple[int, ...] = ()
     asks_redis: bool = True
     body_examples: Shape | None = None
     answer_examples: Shape | None = None
