@@ -40,6 +40,18 @@ async def expectation(request: web.Request) -> web.Response | None:
     return None
 
 
+async def nothing_here(request: web.Request) -> web.StreamResponse:
+    """Any path that is no route's."""
+    raise web.HTTPNotFound
+
+
+async def other_method(request: web.Request) -> web.StreamResponse:
+    """A route's path with a method that is not the route's."""
+    resource = request.match_info.route.resource
+    allowed = {route.method for route in resource or ()} - {"*"}
+    raise web.HTTPMethodNotAllowed(request.method, allowed)
+
+
 def _http(request: web.Request, error: web.HTTPException) -> web.Response:
     message = error.text or error.reason
     if error.status == 404:
