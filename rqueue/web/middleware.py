@@ -1,6 +1,7 @@
 """Around every handler: whatever happens, the client gets the one error shape."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -9,6 +10,8 @@ from rqueue.errors import RqueueError, Unavailable
 from rqueue.web.answers import refusal, refused
 
 log = logging.getLogger("rqueue.web")
+
+Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
@@ -31,25 +34,22 @@ async def one_error_shape(request: web.Request, handler: Handler) -> web.StreamR
         return refusal("internal", RqueueError.__doc__ or "", 500)
 
 
-async def expectation(request: web.Request) -> web.Response | None:
-    """Answer an Expect header, which aiohttp asks about before any middleware."""
-    if request.headers["Expect"].lower() != "100-continue":
-        return refusal("bad_request", "the only expectation that can be met is 100-continue", 417)
-    if request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return None
+def expecting(handler: Answering) -> Answering:
+    """Refuse an expectation that cannot be met, whatever it comes with.
+
+    aiohttp looks at Expect before any middleware, and at what is no route answers in a shape of its own.
+    """
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            return _unexpected()
+        return handler(request)
+
+    return handle
 
 
-async def nothing_here(request: web.Request) -> web.StreamResponse:
-    """Any path that is no route's."""
-    raise web.HTTPNotFound
-
-
-async def other_method(request: web.Request) -> web.StreamResponse:
-    """A route's path with a method that is not the route's."""
-    resource = request.match_info.route.resource
-    allowed = {route.method for route in resource or ()} - {"*"}
-    raise web.HTTPMethodNotAllowed(request.method, allowed)
+async def _unexpected() -> web.StreamResponse:
+    return refusal("bad_request", "the only expectation that can be met is 100-continue", 417)
 
 
 def _http(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -5,7 +5,6 @@ from aiohttp.typedefs import Handler
 
 from rqueue.domain.caller import Right
 from rqueue.web import auth, inbox, jobs, queues, service
-from rqueue.web.middleware import expectation, nothing_here, other_method
 
 # A method, a path, what does it, and the right that it takes; None where it is open to all. Handlers look
 # closer: at the type, at the owner, and at what a change is about.
@@ -42,22 +41,18 @@ INBOX_ROUTES: tuple[Route, ...] = (
 
 
 def add(router: web.UrlDispatcher, routes: tuple[Route, ...]) -> None:
-    """Put all routes on a router. A name in a path may hold anything, braces too.
-
-    Other methods and other paths are routes as well: by itself aiohttp would answer their Expect header
-    in a shape of its own.
-    """
+    """Put routes on a router. A name in a path may hold anything, braces too."""
     bare = [path.rstrip("/") for _, path, _, _ in routes]
     written = [path for _, path, _, _ in routes]
     # One resource a path, since the router tries one after the other: those that are written here first.
     for path in dict.fromkeys(written + bare + [f"{path}/" for path in bare]):
-        resource = router.add_resource(path if ":" in path else path.replace("}", ":[^/]+}"))
+        # A name may hold the end of a line, at which a dot alone would stop.
+        pattern = path.replace(":.+}", ":(?s:.+)}") if ":" in path else path.replace("}", ":[^/]+}")
+        resource = router.add_resource(pattern)
         for method, route, handler, _ in routes:
             if route.rstrip("/") == path.rstrip("/"):
                 for served in ("GET", "HEAD") if method == "GET" else (method,):
-                    resource.add_route(served, handler, expect_handler=expectation)
-        resource.add_route("*", other_method, expect_handler=expectation)
-    router.add_route("*", "/{path:.*}", nothing_here, expect_handler=expectation)
+                    resource.add_route(served, handler)
 
 
 RIGHTS: dict[Handler, Right | None] = {

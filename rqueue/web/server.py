@@ -14,6 +14,7 @@ from rqueue.errors import Malformed, RqueueError
 from rqueue.files import Watched
 from rqueue.web.answers import refusal
 from rqueue.web.counting import UNUSED, Counting, timed
+from rqueue.web.middleware import expecting
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -57,6 +58,7 @@ async def listening(
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
     manager.request_factory = timed(manager.request_factory)
+    manager.request_handler = expecting(manager.request_handler)
 
     def protocol() -> _Protocol:
         # Compressed bodies are refused, not inflated: MAX_BODY is a bound on what is read.

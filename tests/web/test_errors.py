@@ -244,7 +244,10 @@ async def test_what_http_itself_refuses_has_the_one_shape_too(service, head):
     assert list(json.loads(body)) == ["ok", "error"]
 
 
-@pytest.mark.parametrize("line", [b"POST /no/such/place", b"PATCH /v1/vm", b"POST /v1/vm"])
+@pytest.mark.parametrize(
+    "line",
+    [b"POST /no/such/place", b"OPTIONS *", b"POST /", b"CONNECT h:80", b"PATCH /v1/vm", b"POST /v1/vm"],
+)
 @pytest.mark.parametrize("expect", [b"the unexpected", b"\xff"])
 async def test_an_expectation_is_refused_in_the_one_shape_wherever_it_comes(service, line, expect):
     head = b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\nExpect: " + expect
