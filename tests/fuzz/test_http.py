@@ -512,7 +512,6 @@ def test_what_a_job_was_created_with_comes_back_as_it_was(fuzzed: Fuzzed) -> Non
             await service.reaper.drain()
             status, found = await service.call("GET", job)
             assert status == 200
-            assert "LastError" not in found["data"], found
             for document in (made["data"], found["data"]):
                 assert (document["Type"], document["RequestID"]) == (type_, name)
                 assert (document["OwnerID"], document["Callback"]) == (owner, callback)
@@ -533,3 +532,99 @@ def test_what_a_job_was_created_with_comes_back_as_it_was(fuzzed: Fuzzed) -> Non
         fuzzed(there_and_back)
 
     try_one()
+
+
+# --- amounts -----------------------------------------------------------------------------------------
+
+_most = 2**53 - 1
+_amounts = st.one_of(
+    st.sampled_from([0, 1, 2, 3, 1000, _most, _most - 1, _most // 1000, _most // 2 + 1, 2**31, 2**32]),
+    st.sampled_from(
+        ["1500m", "1Ki", "2Gi", "7Pi", "9P", "0.5k", "1.5Gi", "9007199254740991", "8191Ti", "0", "0m"]
+    ),
+    st.integers(0, 5),
+)
+_bad_amounts = st.sampled_from(
+    [-1, 1.0, 0.5, True, None, "", "-1", "1e3", "1 Gi", "8Pi", "16Ei", "1n", 2**53, [], {}]
+)
+_resources = st.sampled_from(
+    ["slots", "cpu", "Memory", "nvidia.com/gpu", "é", "{x}", "\x00", "a:b", "1", "__proto__"]
+)
+_shapes = st.dictionaries(_resources, _amounts, min_size=1, max_size=3)
+_host_names = st.sampled_from(["n", "m", "1", "a b", "é", "{x}", "*", "\x00", "\n", "虛", ":", "%2F"])
+
+
+def test_no_amount_charges_a_host_beyond_what_it_has(fuzzed: Fuzzed, redis_url: str, namespace: str) -> None:
+    types = iter(range(1_000_000))
+
+    @examples(120)
+    @given(
+        hosts=st.dictionaries(_host_names, _shapes, max_size=4),
+        asked=st.lists(st.lists(_shapes, min_size=1, max_size=4), min_size=1, max_size=5),
+        smaller=st.dictionaries(_host_names, _shapes, max_size=2),
+        bad=st.tuples(_resources, _bad_amounts),
+    )
+    def try_one(hosts: Any, asked: Any, smaller: Any, bad: tuple[str, Any]) -> None:
+        type_ = f"t{next(types)}"
+        pool = f"/queues/{type_}/pools/default"
+
+        async def admitted(service: Service) -> None:
+            status, refusal = await service.call("PUT", pool, {"hosts": {"n": dict([bad])}})
+            assert (status, refusal["error"]["code"]) == (422, "invalid_demand")
+            status, _ = await service.call("PUT", pool, {"hosts": hosts})
+            if status == 422:
+                return
+            for number, instances in enumerate(asked):
+                body = {
+                    **JOB,
+                    "request_id": str(number),
+                    "callback": str(number),
+                    "data": {"instances": instances},
+                }
+                status, said = await service.call("POST", f"/v1/{type_}/", body)
+                assert status == 201 or said["error"]["code"] == "invalid_demand"
+            await service.settle()
+            async with redis_at(redis_url) as redis:
+                await invariants.check(redis, namespace, type_)
+                await invariants.capacity_kept(redis, namespace, type_)
+            status, _ = await service.call("PUT", pool, {"hosts": smaller})
+            status, shown = await service.call("GET", pool)
+            assert status == 200, shown
+            for number in range(len(asked)):
+                await service.call("POST", f"/v1/{type_}/{number}", {"status": "done"})
+            await service.settle()
+
+        fuzzed(admitted)
+
+    try_one()
+
+
+async def test_a_pool_of_thousands_of_oddly_named_hosts_is_like_any(
+    service: Service, real_redis: Any, namespace: str
+) -> None:
+    hosts = {
+        f"{number}{odd}": {"slots": 2, "a/b": 1}
+        for number in range(1250)
+        for odd in ("\x00", "{é}", "*:", "\n")
+    }
+    projects = [f"{number}‮" for number in range(10_000)]
+    for name in ("p", "p/{}\x00"):
+        path = f"/queues/vm/pools/{encoded(name)}"
+        status, shown = await service.call("PUT", path, {"hosts": hosts})
+        assert (status, len(shown["data"]["hosts"])) == (200, 5000)
+        data = {"instances": [{"slots": 2}] * 1000, "host_aggregate": name}
+        status, _ = await service.call(
+            "POST", "/v1/vm", {**JOB, "request_id": name, "callback": encoded(name), "data": data}
+        )
+        assert status == 201
+        await service.settle()
+        status, job = await service.call("GET", f"/v1/vm/{encoded(name)}")
+        assert len(set(job["data"]["Placement"])) == 1000
+        assert set(job["data"]["Placement"]) <= set(hosts)
+        await invariants.check(real_redis, namespace)
+        status, refusal = await service.call("PUT", path, {"hosts": {**hosts, "one more": {"slots": 1}}})
+        assert (status, refusal["error"]["field"]) == (422, "hosts")
+        status, shown = await service.call("PUT", path, {"hosts": {}, "projects": projects})
+        assert (status, shown["data"]["projects"]) == (200, sorted(projects))
+        assert (await service.call("DELETE", f"/v1/vm/{encoded(name)}"))[0] == 200
+        assert (await service.call("DELETE", path))[0] == 200
