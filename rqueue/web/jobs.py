@@ -26,7 +26,7 @@ from rqueue.errors import (
 )
 from rqueue.store.store import PAGE
 from rqueue.web import schemas, shapes
-from rqueue.web.answers import answer, body
+from rqueue.web.answers import answer, body, query
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
 from rqueue.web.operation import operation
@@ -81,16 +81,16 @@ _CALLED: shapes.Shape = {
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
     (type_,), caller = typed(request), caller_of(request)
-    query = schemas.list_query(request.query)
-    if query["owner_id"]:
-        caller.must_own(query["owner_id"], "owner_id")
-    store, left, after = request.app[STORE], query["limit"], query["cursor"]
+    asked = schemas.list_query(query(request))
+    if asked["owner_id"]:
+        caller.must_own(asked["owner_id"], "owner_id")
+    store, left, after = request.app[STORE], asked["limit"], asked["cursor"]
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     separator = b""
     while True:
         try:
             most = min(left or PAGE, PAGE)
-            page = await store.page(type_, query["owner_id"], query["status"], after, most, caller)
+            page = await store.page(type_, asked["owner_id"], asked["status"], after, most, caller)
         except RqueueError as error:
             if not response.prepared:
                 raise

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -78,6 +78,15 @@ class Choice(fields.String):
         return isinstance(value, str) and value in self._choices
 
 
+class Count(fields.Integer):
+    """A number of things, in a query: digits, and not all that int() takes for some."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not re.fullmatch("[0-9]{1,9}", value):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class JobBody(Schema):
     """The body of a create."""
 
@@ -116,7 +125,7 @@ class ListQuery(Schema):
 
     owner_id = Name(load_default="")
     status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
-    limit = fields.Integer(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
+    limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
 
 
@@ -221,9 +230,9 @@ def change(written: Any) -> dict[str, Any]:
     return quick_change(written) or loaded(_CHANGE, written)
 
 
-def list_query(query: Mapping[str, str]) -> dict[str, Any]:
+def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
-    named = [name for name, _ in query.items()]
+    named = [name for name, _ in query]
     if twice := next((name for name in named if named.count(name) > 1), None):
         raise Invalid("given twice", twice[:80])
     read = loaded(_LIST, dict(query))

@@ -1,6 +1,7 @@
 """Bad input and wrong paths: each the right status, code and field, in the one shape."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -386,7 +387,10 @@ async def test_a_job_that_is_not_there_is_not_found(service, method, body):
     [
         *(
             (f"limit={text}", "invalid", "limit")
-            for text in ("0", "-1", "abc", "10001", "1.5", "", "1e2", "9" * 5000)
+            for text in (
+                *("0", "-1", "abc", "10001", "1.5", "", "1e2", "9" * 5000),
+                *("1_0", "+5", "%2B5", "%205", "5%0A", "%D9%A5", "%EF%BC%95", "0x5"),
+            )
         ),
         *((f"cursor={text}", "invalid", "cursor") for text in ("x", "!!!", "%C3%A9", "AAAA", "MQ==", "Og==")),
         *((f"status={text}", "invalid", "status") for text in ("queue", "Queued", "", "QUEUED", "live")),
@@ -399,6 +403,29 @@ async def test_a_job_that_is_not_there_is_not_found(service, method, body):
 )
 async def test_a_list_that_cannot_be_asked_for_is_refused(service, query, code, field):
     refused(await ask(service, "GET", f"/v1/vm/?{query}"), 422, code, field)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "owner_id=%ff",
+        "owner_id=a%C3",
+        "cursor=%ED%A0%80",
+        "%ff=1",
+        "limit=1&status=%C0%AF",
+        "a=1&" * 20 + "b",
+    ],
+    ids=named,
+)
+async def test_a_query_that_is_no_utf8_or_has_no_end_is_refused(service, query):
+    refused(await ask(service, "GET", f"/v1/vm?{query}"), 400, "bad_request")
+
+
+async def test_an_owner_in_a_query_is_told_from_one_that_is_encoded_alike(service):
+    for name in ("%ff", "%FF", "+", "a b", "\x00"):
+        await ask(service, "POST", "/v1/vm", job(name, owner_id=name, callback=f"cb-{quote(name)}"))
+        found = (await ask(service, "GET", f"/v1/vm?owner_id={quote(name)}")).data
+        assert [one["OwnerID"] for one in found] == [name]
 
 
 @pytest.mark.parametrize(
