@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from rqueue.errors import RqueueError, Unavailable
@@ -13,6 +15,9 @@ log = logging.getLogger("rqueue.web")
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+Making = Callable[..., web.BaseRequest]
+
+VERSIONS = (HttpVersion11, HttpVersion10)
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
@@ -32,6 +37,20 @@ async def one_error_shape(request: web.Request, handler: Handler) -> web.StreamR
     except Exception:
         log.exception("a fault of the service's own")
         return refusal("internal", RqueueError.__doc__ or "", 500)
+
+
+def answerable(make: Making) -> Making:
+    """A maker of requests that can be answered: one in HTTP/0.9, or in 2.0, is taken for one in 1.0.
+
+    aiohttp would answer in the version of the request, whichever it is.
+    """
+
+    def make_answerable(message: RawRequestMessage, *given: Any) -> web.BaseRequest:
+        if message.version not in VERSIONS:
+            message = message._replace(version=HttpVersion10)
+        return make(message, *given)
+
+    return make_answerable
 
 
 def expecting(handler: Answering) -> Answering:

@@ -14,7 +14,7 @@ from rqueue.errors import Malformed, RqueueError
 from rqueue.files import Watched
 from rqueue.web.answers import refusal
 from rqueue.web.counting import UNUSED, Counting, timed
-from rqueue.web.middleware import expecting
+from rqueue.web.middleware import answerable, expecting
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -57,7 +57,7 @@ async def listening(
     await runner.setup()
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
-    manager.request_factory = timed(manager.request_factory)
+    manager.request_factory = timed(answerable(manager.request_factory))
     manager.request_handler = expecting(manager.request_handler)
 
     def protocol() -> _Protocol:

@@ -14,7 +14,7 @@ _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [ -~]*")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~\t]*)")
 # What is not answered in this time was an unfinished request, or is a fault.
 SECONDS = 20.0
-UNFINISHED_SECONDS = 0.1
+UNFINISHED_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def _parsed(received: bytes, method: bytes) -> Iterator[Answer]:
             body, received = b"", b""
         elif headers.get("Transfer-Encoding") == "chunked":
             body, received = _chunks(rest)
+        elif "Content-Length" not in headers:
+            body, received = rest, b""
         else:
             length = int(headers["Content-Length"])
             body, received = rest[:length], rest[length:]

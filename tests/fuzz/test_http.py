@@ -1,11 +1,13 @@
 """Whatever bytes come: an answer that is HTTP, in the one shape, no fault of ours, and nothing broken."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +38,13 @@ Fuzzed = Callable[[Callable[[Service], Awaitable[None]]], None]
 
 
 @pytest.fixture
-def fuzzed(redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture) -> Iterator[Fuzzed]:
+def fuzzed(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_url: str,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[Fuzzed]:
     """Runs coroutines against one service, which afterwards is whole, has logged no fault, and serves."""
 
     async def after(service: Service) -> None:
@@ -51,8 +59,13 @@ def fuzzed(redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture) -> 
     @contextmanager
     def run() -> Iterator[Fuzzed]:
         with asyncio.Runner() as runner:
-            manager = serving(config_of(namespace), redis_url)
+            guards: dict[str, Any] = {}
+            if getattr(request, "param", "") == "guarded":
+                (tmp_path / "t").write_text(TOKENS_FILE)
+                guards = {"tokens_file": tmp_path / "t", "token_rate": 1_000_000}
+            manager = serving(config_of(namespace, **guards), redis_url)
             service = runner.run(manager.__aenter__())
+            service.client.headers["Authorization"] = f"Bearer {TOKEN}"
             try:
                 yield lambda do: runner.run(do(service))
                 runner.run(after(service))
@@ -70,6 +83,8 @@ def fuzzed(redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture) -> 
     assert not faults, [record.getMessage() for record in faults]
 
 
+TOKEN = "a token of the test's own, which is long enough"
+TOKENS_FILE = f"tokens: [{{name: a, role: admin, sha256: {hashlib.sha256(TOKEN.encode()).hexdigest()}}}]"
 JOB = {"request_id": "a", "owner_id": "y", "callback": "last"}
 
 # --- bytes -------------------------------------------------------------------------------------------
@@ -204,6 +219,8 @@ _bodies = st.sampled_from(
 def _requests(draw: st.DrawFn) -> Request:
     method = draw(_methods | _methods | _methods | _odd_methods)
     headers = draw(st.lists(_header, max_size=3))
+    if draw(st.booleans()):
+        headers.append((b"Authorization", b"Bearer " + TOKEN.encode()))
     if draw(st.integers(0, 9)):
         headers.append((b"Host", b"h"))
     body = draw(_bodies | _bytes)
@@ -217,8 +234,9 @@ def _requests(draw: st.DrawFn) -> Request:
     return Request(sent, whole, method)
 
 
+@pytest.mark.parametrize("fuzzed", ["open", "guarded"], indirect=True)
 def test_whatever_bytes_come_the_answer_is_http_in_the_one_shape(fuzzed: Fuzzed) -> None:
-    @examples(1500)
+    @examples(400)
     @given(request=_requests())
     def try_one(request: Request) -> None:
         async def send(service: Service) -> None:
@@ -417,7 +435,7 @@ def _calls(draw: st.DrawFn) -> tuple[str, str, str]:
 
 
 def test_whatever_json_comes_the_answer_is_no_fault(fuzzed: Fuzzed) -> None:
-    @examples(1500)
+    @examples(800)
     @given(call=_calls())
     @example(
         call=(
@@ -466,7 +484,7 @@ def strictly(value: Any) -> str:
 
 
 def test_what_a_job_was_created_with_comes_back_as_it_was(fuzzed: Fuzzed) -> None:
-    @examples(250)
+    @examples(150)
     @given(
         type_=_names,
         name=_names,
@@ -557,7 +575,7 @@ _host_names = st.sampled_from(["n", "m", "1", "a b", "é", "{x}", "*", "\x00", "
 def test_no_amount_charges_a_host_beyond_what_it_has(fuzzed: Fuzzed, redis_url: str, namespace: str) -> None:
     types = iter(range(1_000_000))
 
-    @examples(120)
+    @examples(60)
     @given(
         hosts=st.dictionaries(_host_names, _shapes, max_size=4),
         asked=st.lists(st.lists(_shapes, min_size=1, max_size=4), min_size=1, max_size=5),

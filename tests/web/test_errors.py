@@ -246,6 +246,15 @@ async def test_what_http_itself_refuses_has_the_one_shape_too(service, head):
 
 
 @pytest.mark.parametrize(
+    "line", [b"GET /v1/vm", b"GET /v1/vm HTTP/0.9", b"GET /v1/vm HTTP/1.0", b"GET /v1/vm HTTP/2.0"]
+)
+async def test_what_is_not_asked_in_http_1_is_answered_as_if_it_were(service, line):
+    answer = await ask_raw(service, line + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"data": [], "ok": True}
+
+
+@pytest.mark.parametrize(
     "line",
     [b"POST /no/such/place", b"OPTIONS *", b"POST /", b"CONNECT h:80", b"PATCH /v1/vm", b"POST /v1/vm"],
 )
