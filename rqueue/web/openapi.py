@@ -41,9 +41,10 @@ A good answer is `{"data": …, "ok": true}`, any other is an Error: branch on i
 further fields. A path that is not here is 404 `not_found`, a method that is not here 405
 `method_not_allowed`, and an expectation other than `100-continue` is 417 `bad_request`.
 
-Numbers in bodies are taken as they are written: `5.0`, `"5"` and `true` are no integers. Fields that are not
-named here are refused. Where a length is in bytes it is that of the UTF-8, and `maxLength` is no more than
-a bound on it.
+A body is `application/json`, also where it does not say so; it is neither compressed nor larger than
+`RQUEUE_MAX_BODY`. Numbers in it are taken as they are written: `5.0`, `"5"` and `true` are no integers.
+Fields that are not named here are refused. Where a length is in bytes it is that of the UTF-8, and
+`maxLength` is no more than a bound on it.
 """
 TAGS = {
     "v1": ("jobs", "Jobs, in order."),
