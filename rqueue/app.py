@@ -37,10 +37,10 @@ from rqueue.store.pipeline import Pipeline, Replicas
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported
-from rqueue.web import routes
+from rqueue.web import openapi, routes
 from rqueue.web.auth import AUTH, Auth
 from rqueue.web.connections import Limits
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, OPENAPI, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -158,11 +158,14 @@ def build(
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app[TRACES] = traces
     app.cleanup_ctx.extend([tracing, watching, redis_client, story, telling])
-    routes.add(app.router, routes.ROUTES)
+    served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
+        served += routes.LOGIN_ROUTES
     if inbox_url:
-        routes.add(app.router, routes.INBOX_ROUTES)
+        served += routes.INBOX_ROUTES
+    routes.add(app.router, served)
+    app[OPENAPI] = openapi.document(served, guarded=bool(config.tokens_file))
     return app
 
 
@@ -176,7 +179,6 @@ def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> 
     reviews: list[identity.Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
-    routes.add(app.router, routes.LOGIN_ROUTES)
 
     async def others(_: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:

@@ -13,6 +13,7 @@ from aiohttp import web
 from rqueue.files import Watched
 from rqueue.web.connections import Connection, Connections, Limits
 from rqueue.web.counting import UNUSED, Counting, timed
+from rqueue.web.middleware import answerable, expecting
 
 BACKLOG = 1024
 # The server of uvloop accepts one connection a turn of the loop: of 512 that came at once, under load, the
@@ -45,7 +46,8 @@ async def listening(
     await runner.setup()
     manager, loop = runner.server, asyncio.get_running_loop()
     assert manager is not None  # noqa: S101 - setup made it
-    manager.request_factory = timed(manager.request_factory)
+    manager.request_factory = timed(answerable(manager.request_factory))
+    manager.request_handler = expecting(manager.request_handler)
 
     all_ = Connections(limits)
 
