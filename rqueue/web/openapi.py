@@ -29,6 +29,9 @@ JSON = "application/json"
 # Kinds that no client sees: the service does not start, and what is the reaper's own.
 UNSEEN = (errors.Refused, errors.LostClaim)
 
+# What any request may be answered before it is anybody's.
+OF_CONNECTIONS = (408, 414, 431)
+
 Kind = type[errors.RqueueError]
 
 ABOUT = """\
@@ -150,7 +153,7 @@ def _operation(
         "summary": summary[:1].upper() + summary[1:],
         "tags": [TAGS.get(first, SERVICE)[0]],
         "parameters": _parameters(path, said),
-        "responses": {str(said.status): _good(said), **_refusals(said, right, "{" in path)},
+        "responses": {str(said.status): _good(said), **_refusals(method, said, right, "{" in path)},
     }
     if said.body is not None:
         content: Shape = {"schema": copy.deepcopy(said.body)}
@@ -197,15 +200,19 @@ def _good(said: Operation) -> Shape:
     return good
 
 
-def _refusals(said: Operation, right: Right | None, has_names: bool) -> Shape:
+def _refusals(method: str, said: Operation, right: Right | None, has_names: bool) -> Shape:
     kinds: list[Kind] = [errors.Malformed, errors.RqueueError, *said.refuses]
     named: dict[int, set[str]] = {417: {errors.Malformed.code}}
+    for status in OF_CONNECTIONS:
+        named[status] = {CODES[status]}
     if has_names:
         kinds.append(errors.Invalid)
     if right is not None:
         kinds += [errors.Unauthenticated, errors.Forbidden, errors.RateLimited, errors.IdentityUnavailable]
     if said.asks_redis:
         kinds += [errors.RedisUnavailable, errors.StoreDamaged]
+        if method != "GET":
+            kinds.append(errors.NotReplicated)
     if said.query is not None:
         kinds += [errors.Invalid, errors.UnknownField]
     if said.body is not None:
