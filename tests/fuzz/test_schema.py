@@ -19,7 +19,7 @@ LONGER = os.environ.get("RQUEUE_TEST_FUZZ_SECONDS", "")
 LEFT_OUT = "positive_data_acceptance,ignored_auth"
 
 
-@pytest.mark.timeout(int(LONGER or 0) + 120)
+@pytest.mark.timeout(int(LONGER or 0) + 300)
 async def test_the_service_holds_to_its_document(tmp_path: Path) -> None:
     token, entry = tokens.make("a", Role.ADMIN, (), ())
     tokens.add(tmp_path / "tokens.yaml", entry)
