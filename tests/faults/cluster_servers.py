@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -148,10 +149,16 @@ class Nodes:
         linked = [role for role in roles if role[0] == "slave" and role[3] == "connected"]
         return len(linked) == len(self.all) - PRIMARIES
 
+    def until_replaced(self, owner: Node, key: str) -> None:
+        """Wait until another node than this one, which is gone, holds a key."""
+        until(lambda: self.owner(key) is not owner)
+
     def move_slot(self, key: str, target: Node, atomically: bool = False) -> None:
         """Reshard online: the slot of a key goes to another primary, key by key or (Valkey 9) at once."""
         source, slot = self.owner(key), key_slot(key.encode())
         if atomically:
+            if "MIGRATESLOTS" not in "".join(map(str, source.cluster("HELP"))):
+                pytest.skip("NO CLUSTER MIGRATESLOTS: this server is none of Valkey 9")
             source.cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         else:
             target.cluster("SETSLOT", slot, "IMPORTING", source.id)
