@@ -163,8 +163,9 @@ class Nodes:
         else:
             target.cluster("SETSLOT", slot, "IMPORTING", source.id)
             source.cluster("SETSLOT", slot, "MIGRATING", target.id)
-            while keys := source.cluster("GETKEYSINSLOT", slot, 100):
-                source.client.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+            # One by one, so that there is a while in which it is on two nodes.
+            while keys := source.cluster("GETKEYSINSLOT", slot, 1):
+                source.client.execute_command("MIGRATE", HOST, target.port, keys[0], 0, 5000)
             for node in (target, source):
                 node.cluster("SETSLOT", slot, "NODE", target.id)
         until(lambda: self.owner(key) is target)
