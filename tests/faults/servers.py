@@ -9,9 +9,10 @@ from redis.exceptions import RedisError
 
 from tests.faults.server import Server, free_port, server
 
-# A primary that says nothing for so long is down for a sentinel; and what a failover may take.
+# A primary that says nothing for so long is down for a sentinel; and what a failover may take. Twice that has
+# to pass before the next one.
 DOWN_AFTER_MS = 600
-FAILOVER_TIMEOUT_MS = 2000
+FAILOVER_TIMEOUT_MS = 1500
 NAME = "mymaster"
 # How often a sentinel looks and speaks, in ms: by default it asks for INFO each 10 s. For four times
 # the last one it lets a server be that became a primary without its knowing; then it is made a replica again.
@@ -61,6 +62,17 @@ class Watched:
     def other(self, than: Server) -> Server:
         """The other of the two data servers."""
         return next(one for one in self.servers if one is not than)
+
+    async def until_named(self, primary: Server, seconds: float = 30) -> None:
+        """Wait until every sentinel names this primary."""
+        async with asyncio.timeout(seconds):
+            for one in self.sentinels:
+                async with one.client() as redis:
+                    while True:
+                        _, port = await redis.sentinel_get_master_addr_by_name(NAME)
+                        if port == primary.port:
+                            break
+                        await asyncio.sleep(0.02)
 
     async def until_known(self, primary: Server, seconds: float = 30) -> None:
         """Wait until every sentinel names this primary, and knows its replica and the other sentinels."""

@@ -130,6 +130,31 @@ async def test_a_server_that_hangs_is_given_up_and_asked_once(monkeypatch):
     assert len(asked) == 1
 
 
+async def test_a_server_that_takes_connections_and_says_nothing_is_given_up_soon(monkeypatch):
+    monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server, connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as pipeline:
+        async with asyncio.timeout(2):
+            with pytest.raises(exceptions.ConnectionError, match=r"cannot connect: no answer within 0\.2 s"):
+                await pipeline.call("PING")
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_server_that_breaks_and_then_hangs_is_not_waited_for_twice(monkeypatch, together):
+    monkeypatch.setattr(room, "ANSWER_SECONDS", 0.5)
+    asked = []
+
+    async def answer(data: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(data)
+        if len(asked) == 1:
+            writer.close()
+
+    async with _server(answer) as pipeline, asyncio.timeout(2):
+        with pytest.raises(exceptions.TimeoutError, match=r"no reply within 0\.5 s"):
+            await (pipeline.calls(("ECHO", "a")) if together else pipeline.call("ECHO", "a"))
+    assert len(asked) == 2
+
+
 async def test_nonsense_breaks_the_connection_not_the_caller():
     async def answer(data: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200\r\n")

@@ -11,7 +11,8 @@ import pytest_asyncio
 from redis.exceptions import ResponseError
 
 from rqueue.domain.job import Status
-from rqueue.errors import DuplicateRequestID, NotReplicated
+from rqueue.errors import DuplicateRequestID, NotReplicated, RedisUnavailable
+from rqueue.store import pipeline as room
 from rqueue.store.connect import connect
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import CONNECTIONS, Pipeline, Replicas
@@ -118,6 +119,53 @@ async def test_what_frees_memory_is_taken_and_confirmed_where_the_server_is_full
             assert await pipeline.call("DEL", f"{namespace}:a", write=True) == 1
         finally:
             await redis.config_set("maxmemory", 0)
+
+
+async def test_where_there_is_nothing_to_wait_for_nothing_is_confirmed(primary, replica, namespace):
+    """A full server does not take the mark that is not there yet."""
+    async with waiting(primary, namespace) as pipeline, primary.client() as redis:
+        await redis.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(room.NotReplicated):
+                await pipeline.call("DEL", f"{namespace}:a", write=True)
+        finally:
+            await redis.config_set("maxmemory", 0)
+
+
+async def test_a_refusal_waits_for_nobody_and_says_more_than_that_nobody_confirmed(
+    store, primary, replica, namespace
+):
+    async with waiting(primary, namespace) as pipeline, primary.client() as redis:
+        await pipeline.call("SET", f"{namespace}:text", "a", write=True)
+        await redis.script_flush()
+        replica.send(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(ResponseError, match="not an integer"):
+            await pipeline.call("INCR", f"{namespace}:text", write=True)
+        assert time.monotonic() - began < TIMEOUT_MS / 1000
+        # That the script is not known comes with a type that is not confirmed: it is sent all the same.
+        with pytest.raises(NotReplicated):
+            await store.create("vm", [new("a")])
+        assert (await store.get("vm", "a")).request_id == "a"
+
+
+async def test_who_waits_behind_a_batch_that_got_no_reply_is_told_with_it(
+    store, primary, replica, namespace, monkeypatch
+):
+    monkeypatch.setattr(room, "REPLY_SECONDS", 0.6)
+    await asyncio.gather(*(store.create("vm", [new(f"a{n}")], indexed=True) for n in range(50)))
+    primary.send(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        writing = []
+        for n in range(50):
+            writing.append(asyncio.create_task(store.create("vm", [new(f"b{n}")], indexed=True)))
+            await asyncio.sleep(0.002)
+        found = await asyncio.gather(*writing, return_exceptions=True)
+        assert time.monotonic() - began < 1.1
+    finally:
+        primary.send(signal.SIGCONT)
+    assert all(isinstance(one, RedisUnavailable) for one in found)
 
 
 async def test_many_writes_go_by_one_wait(store, primary):
