@@ -132,7 +132,13 @@ async def test_a_server_that_hangs_is_given_up_and_asked_once(monkeypatch):
 
 async def test_a_server_that_takes_connections_and_says_nothing_is_given_up_soon(monkeypatch):
     monkeypatch.setattr(room, "CONNECT_SECONDS", 0.2)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as pipeline:
         async with asyncio.timeout(2):
             with pytest.raises(exceptions.ConnectionError, match=r"cannot connect: no answer within 0\.2 s"):
