@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -37,9 +38,10 @@ from rqueue.store.pipeline import Pipeline, Replicas
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
 from rqueue.traces import Traces, exported
-from rqueue.web import routes
+from rqueue.web import openapi, routes
 from rqueue.web.auth import AUTH, Auth
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, READY, STORE, TRACES, WAKE
+from rqueue.web.connections import Limits
+from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, OPENAPI, READY, STORE, TRACES, WAKE
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -52,6 +54,10 @@ LATE_TICKS = 5
 # Objects made before the collector looks at the young ones, and so many times more for the older ones: with
 # Python's own numbers it takes a twelfth of a delivery.
 GC_THRESHOLDS = (20_000, 20, 20)
+# What is open besides connections that clients opened: Redis, callbacks, files.
+OTHER_FILES = 1024
+# For all bodies of requests that are not answered yet; of the largest that are allowed there is room for 4.
+HELD_BYTES = 64 << 20
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 REAPER = web.AppKey("REAPER", Reaper)
 FILES = web.AppKey("FILES", Files)
@@ -153,11 +159,14 @@ def build(
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app[TRACES] = traces
     app.cleanup_ctx.extend([tracing, watching, redis_client, story, telling])
-    routes.add(app.router, routes.ROUTES)
+    served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
+        served += routes.LOGIN_ROUTES
     if inbox_url:
-        routes.add(app.router, routes.INBOX_ROUTES)
+        served += routes.INBOX_ROUTES
+    routes.add(app.router, served)
+    app[OPENAPI] = openapi.document(served, guarded=bool(config.tokens_file))
     return app
 
 
@@ -171,7 +180,6 @@ def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> 
     reviews: list[identity.Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
-    routes.add(app.router, routes.LOGIN_ROUTES)
 
     async def others(_: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -320,7 +328,7 @@ def _run(
             config, place.redis_url, place.inbox_url, line=line, traces=exported() if traced() else None
         )
         port_tls = _port_tls(config, application[FILES])
-        async with listening(application, sock, config.callback_timeout, port_tls):
+        async with listening(application, sock, config.callback_timeout, port_tls, _limits(config)):
             # What is there now stays; of what requests leave behind, little is a circle.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
@@ -330,6 +338,30 @@ def _run(
 
     with asyncio.Runner(loop_factory=_loop) as loop, suppress(asyncio.CancelledError):
         loop.run(main())
+
+
+def _limits(config: Config) -> Limits:
+    """What its connections may take, with as many file descriptors as that needs and the system gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = config.max_connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+            soft = files
+        connections = min(config.max_connections, soft - min(OTHER_FILES, soft // 2))
+    else:
+        connections = config.max_connections
+    if connections < config.max_connections:
+        log.warning(
+            "RQUEUE_MAX_CONNECTIONS is %d, and %d open files are allowed: room for %d connections",
+            *(config.max_connections, soft, connections),
+        )
+    return Limits(
+        connections=connections,
+        keepalive_seconds=config.keepalive_timeout,
+        held_bytes=max(HELD_BYTES, 4 * config.max_body),
+    )
 
 
 def _port_tls(config: Config, files: Files) -> Watched[ssl.SSLContext] | None:

@@ -8,12 +8,13 @@ writes nothing: the reaper does.
 import asyncio
 import base64
 import ipaddress
+import logging
 import random
 import re
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,10 +25,12 @@ from typing import Any
 import aiohttp
 import aiohttp_retry
 import orjson
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_middlewares import ClientHandlerType
 from standardwebhooks import Webhook
 from yarl import URL
 
+from rqueue.connections import RECEIVE_BYTES, Connector, Resolver
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
 from rqueue.errors import InvalidCallback, Refused
 from rqueue.files import Watched
@@ -47,6 +50,7 @@ _PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(?:/[A-Za-z0-9._
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~/-]*")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class Callbacks:
     """Delivers callbacks. Use as an async context manager, and name the secrets before the first delivery.
 
     `base_url` is what callbacks that are not absolute are resolved against; `timeout` in seconds, of one try;
-    `tls` says whom to trust at a try, without it the system does.
+    `tls` says whom to trust at a try, without it the system does; `resolver` looks up the names of receivers,
+    without it the system's does.
     """
 
     def __init__(
@@ -87,8 +92,10 @@ class Callbacks:
         timeout: float,
         tls: Watched[ssl.SSLContext] | None = None,
         traces: Traces | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self._guard = guard
+        self._resolver = resolver
         self._traces = traces
         self._base = URL(base_url) if base_url else None
         if self._base is not None and (self._base.scheme not in ("http", "https") or not self._base.host):
@@ -126,7 +133,9 @@ class Callbacks:
         self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=self._socket)
+        connector = Connector(
+            limit=0, ttl_dns_cache=10, resolver=self._resolver or Resolver(), socket_factory=self._socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self._timeout),
@@ -134,6 +143,8 @@ class Callbacks:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
+        # At level debug it logs what receivers said.
+        logging.getLogger("aiohttp_retry").setLevel(logging.INFO)
         self._again = aiohttp_retry.RetryClient(
             self._session,
             retry_options=aiohttp_retry.JitterRetry(
@@ -217,16 +228,22 @@ class Callbacks:
             )
         return trusted
 
-    async def deliver(self, job: Job) -> Verdict:
-        """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does."""
+    async def deliver(self, job: Job, asked: float | None = None) -> Verdict:
+        """Call a job's callback, a few times where it fails fast. Never raises for what a receiver does.
+
+        `asked` is the moment (time.monotonic) before which the script was asked that handed the job out, and
+        so wrote its UpdatedAt: the tries are dated by Redis's clock, not by this machine's, which may be
+        wrong. Without it that was just now.
+        """
+        clock = _Clock(job.updated_at / 1e6 - (time.monotonic() if asked is None else asked))
         if self._traces is None or job.traceparent is None:
-            return await self._deliver(job)
+            return await self._deliver(job, clock)
         with self._traces.call(job) as call:
-            verdict = await self._deliver(job, call.traceparent)
+            verdict = await self._deliver(job, clock, call.traceparent)
             call.came_to(verdict.outcome)
         return verdict
 
-    async def _deliver(self, job: Job, traceparent: str = "") -> Verdict:
+    async def _deliver(self, job: Job, clock: "_Clock", traceparent: str = "") -> Verdict:
         try:
             target = self.target(job.callback)
         except InvalidCallback as error:
@@ -237,42 +254,62 @@ class Callbacks:
         body = orjson.dumps(document)
         try:
             async with asyncio.timeout(self.round_seconds):
-                response = await self._called(target.url, f"adm_{job.admission}", body, traceparent)
+                response = await self._called(target.url, f"adm_{job.admission}", body, clock, traceparent)
                 response.release()
-        except TimeoutError:
-            return Verdict("refused", f"no answer within {self._timeout:g} s")
-        except aiohttp.ClientConnectorCertificateError as error:
-            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-            return Verdict("refused", f"the certificate cannot be trusted: {reason}"[:ERROR_LENGTH])
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, ForbiddenTarget):
-                return Verdict("forbidden", str(error.os_error))
-            return Verdict("refused", f"cannot connect: {error.os_error}"[:ERROR_LENGTH])
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Verdict("refused", f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
-        return judge(response.status, response.headers.get("Retry-After"))
+            return self._failed(error)
+        return judge(response.status, response.headers, clock.now())
+
+    def _failed(self, error: Exception) -> Verdict:
+        """What it means that there is no answer.
+
+        Quotes nothing that the other end said: who reads the job may have had something called that they
+        could not reach themselves.
+        """
+        match error:
+            case TimeoutError():
+                reason = f"no answer within {self._timeout:g} s"
+            case aiohttp.ClientConnectorCertificateError():
+                fault = error.certificate_error
+                reason = f"the certificate cannot be trusted: {getattr(fault, 'verify_message', '') or fault}"
+            case aiohttp.ClientConnectorError():
+                if _is_forbidden(error):
+                    return Verdict("forbidden", str(error.os_error))
+                reason = f"cannot connect: {error.os_error}"
+            case aiohttp.ClientResponseError():
+                reason = "the answer is not HTTP, or its head is too large"
+            case aiohttp.ServerDisconnectedError():
+                reason = "the connection was closed before the answer"
+            case OSError(strerror=str(said)):
+                reason = f"the connection broke: {said}"
+            case _:
+                reason = f"cannot be called: {type(error).__name__}"
+        return Verdict("refused", reason[:ERROR_LENGTH])
 
     async def _called(
-        self, url: URL, message_id: str, body: bytes, traceparent: str
+        self, url: URL, message_id: str, body: bytes, clock: "_Clock", traceparent: str
     ) -> aiohttp.ClientResponse:
         """The final answer of a round.
 
         Most receivers take the first try, so that one goes out as it is: aiohttp-retry and a middleware that
         signs each try anew are 15 of 115 µs.
         """
-        with suppress(QUICKLY_TRIED_AGAIN):
-            headers = self._signature(message_id, body)
-            if traceparent:
-                headers["traceparent"] = traceparent
+        headers = self._signature(message_id, body, clock)
+        if traceparent:
+            headers["traceparent"] = traceparent
+        try:
             response = await self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, ssl=self._trust()
             )
             if await _is_final(response):
                 return response
+        except QUICKLY_TRIED_AGAIN as error:
+            if _is_forbidden(error):
+                raise
         await asyncio.sleep(self._again.retry_options.get_timeout(1))
 
         async def sign(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
-            request.headers.update(self._signature(message_id, body))
+            request.headers.update(self._signature(message_id, body, clock))
             return await handler(request)
 
         more = {"traceparent": traceparent} if traceparent else None
@@ -283,8 +320,8 @@ class Callbacks:
     def _trust(self) -> ssl.SSLContext | bool:
         return self._tls.value if self._tls is not None else True
 
-    def _signature(self, message_id: str, body: bytes) -> dict[str, str]:
-        now, text = _now(), body.decode()
+    def _signature(self, message_id: str, body: bytes, clock: "_Clock") -> dict[str, str]:
+        now, text = clock.now(), body.decode()
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
@@ -297,16 +334,31 @@ class Callbacks:
         address = ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
         if self._guard.refuses(address, self._trusted.get()):
             raise ForbiddenTarget
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        return made
 
 
-def judge(status: int, retry_after: str | None = None) -> Verdict:
-    """What an answer means. Redirects are not followed: they count as refusals."""
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Redis's clock: so many seconds ahead of time.monotonic."""
+
+    ahead: float
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.ahead + time.monotonic(), UTC)
+
+
+def judge(status: int, headers: Mapping[str, str], now: datetime) -> Verdict:
+    """What an answer means. Redirects are not followed: they count as refusals.
+
+    A date in Retry-After is read by the answer's own Date, and where there is none, by `now`.
+    """
     if 200 <= status < 300:
         return Verdict("accepted")
     if status == 410:
         return Verdict("unwanted", "the receiver answered 410 Gone")
-    return Verdict("refused", f"the receiver answered {status}", _seconds(retry_after))
+    return Verdict("refused", f"the receiver answered {status}", _retry_after(headers, now))
 
 
 def full_jitter(attempt: int, longest: float = 60) -> float:
@@ -317,27 +369,34 @@ def full_jitter(attempt: int, longest: float = 60) -> float:
     return random.uniform(0, min(longest, 2.0 ** min(attempt, 10)))  # noqa: S311
 
 
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenTarget)
+
+
 async def _is_final(response: aiohttp.ClientResponse) -> bool:
-    verdict = judge(response.status, response.headers.get("Retry-After"))
+    # Whether it asks for a pause does not depend on the moment.
+    verdict = judge(response.status, response.headers, _EPOCH)
     if verdict.outcome != "refused" or verdict.retry_after is not None:
         return True
     response.release()
     return False
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After as seconds (RFC 9110: a number, or a date); None for none, or for nonsense."""
-    if retry_after is None:
+def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Retry-After in seconds (RFC 9110: a number, or a date); None for none, or for nonsense."""
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(min(int(asked[:9]), MAX_RETRY_AFTER))
+    if (until := _date(asked)) is None:
         return None
-    if retry_after.strip().isdecimal():
-        return float(min(int(retry_after.strip()[:9]), MAX_RETRY_AFTER))
-    try:
-        moment = parsedate_to_datetime(retry_after)
-        left = (moment.replace(tzinfo=moment.tzinfo or UTC) - _now()).total_seconds()
-    except (ValueError, OverflowError, TypeError):
-        return None
+    left = (until - (_date(headers.get("Date", "")) or now)).total_seconds()
     return min(max(left, 0.0), float(MAX_RETRY_AFTER))
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        # A zone may take it out of the years that there are.
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None

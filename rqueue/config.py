@@ -133,6 +133,18 @@ SETTINGS = (
     Setting("AUTH_KEYSTONE_ROLE", "member", str, "the role in its project that such a client must have"),
     Setting("MAX_BODY", str(1 << 20), _number(1024, 1 << 30), "the largest request body, in bytes"),
     Setting(
+        "MAX_CONNECTIONS",
+        "10000",
+        _number(16, 1_000_000),
+        "how many connections a process keeps open; beyond, idle ones are closed for new ones",
+    ),
+    Setting(
+        "KEEPALIVE_TIMEOUT",
+        "75",
+        _number(1, 86400),
+        "after how many idle seconds a connection is closed; longer than a proxy in front keeps its own",
+    ),
+    Setting(
         "CALLBACK_BASE_URL",
         "",
         str,
@@ -197,6 +209,8 @@ class Config:
     auth_keystone: str
     auth_keystone_role: str
     max_body: int
+    max_connections: int
+    keepalive_timeout: int
     callback_base_url: str
     callback_secrets: tuple[str, ...]
     callback_secrets_file: Path | None

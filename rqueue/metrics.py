@@ -173,6 +173,11 @@ HTTP_REQUESTS = Counted("rqueue_http_requests_total", "Requests answered.", "met
 HTTP_REQUEST = Counted(
     "rqueue_http_request_seconds", "From a request's head to the end of its answer.", "route", buckets=QUICK
 )
+CONNECTIONS_DROPPED = Counted(
+    "rqueue_connections_dropped_total",
+    "Connections cut off: head (it took too long), room (for others) or memory (their bodies took too much).",
+    "reason",
+)
 REDIS = Counted("rqueue_redis_seconds", "Round trips to Redis, the wait for a turn included.", buckets=QUICK)
 REDIS_ERRORS = Counted(
     "rqueue_redis_errors_total", "Commands that Redis did not answer, or refused with an error."

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from rqueue import metrics
 from rqueue.callbacks import Callbacks, Verdict, full_jitter
-from rqueue.domain.job import ACCEPTED, UNREACHABLE, UNWANTED
+from rqueue.domain.job import ACCEPTED, UNREACHABLE, UNWANTED, Job
 from rqueue.errors import (
     IllegalTransition,
     InvalidCallback,
@@ -63,6 +63,13 @@ def _admitted(turn: Turn) -> None:
     metrics.ADMISSIONS.count(turn.type, job.pool if job else metrics.OTHER)
     if job and job.admitted_at is not None:
         metrics.WAIT.observe(metrics.WAIT.cell(turn.type), max(0, job.admitted_at - job.created_at) / 1e6)
+
+
+def _fresh_seconds(claim: int, job: Job) -> float:
+    """How long after its admission a job is called without asking again: never beyond its deadline, which
+    bounds the claim.
+    """
+    return min(FRESH_SECONDS, claim / 1e3 - job.updated_at / 1e6)
 
 
 class Reaper:
@@ -190,7 +197,7 @@ class Reaper:
         waiting, self._waiting = self._waiting, {}
         for turn, _ in waiting.values():
             try:
-                await self._store.retry(turn, delay_ms=0)
+                await self._store.retry(turn, delay_ms=0, called=False)
             except LostClaim:
                 continue
             except RqueueError:
@@ -266,10 +273,14 @@ class Reaper:
             if turn.first:
                 _admitted(turn)
             key = (turn.type, turn.request_id)
-            in_line = key in self._waiting
+            earlier, _ = self._waiting.get(key, (None, 0))
             crowded = turn.job and (len(self._waiting) >= KEPT_JOBS or len(turn.job.data) > KEPT_DATA)
-            self._waiting[key] = replace(turn, job=None) if crowded else turn, asked
-            if in_line:
+            kept = replace(turn, job=None) if crowded else turn
+            if earlier and earlier.admission == turn.admission:
+                # Its claim lapsed before it was called: that attempt is still to be made, and is counted.
+                kept = replace(kept, first=earlier.first)
+            self._waiting[key] = kept, asked
+            if earlier:
                 # From an earlier claim: only the claim is new.
                 continue
             target = self._target(turn)
@@ -308,7 +319,8 @@ class Reaper:
         """One round of one delivery: write, unless the admission did, call, write."""
         context = {"type": turn.type, "request_id": turn.request_id}
         job = turn.job
-        if job is None or time.monotonic() - asked > FRESH_SECONDS:
+        if job is None or time.monotonic() - asked > _fresh_seconds(turn.claim, job):
+            asked = time.monotonic()
             try:
                 job, claim = await self._store.call(turn, self._claim_ms)
             except LostClaim:
@@ -318,7 +330,7 @@ class Reaper:
                 return
             turn = replace(turn, claim=claim)
         began = time.monotonic()
-        verdict = await self._callbacks.deliver(job)
+        verdict = await self._callbacks.deliver(job, asked)
         metrics.DELIVERIES.count(turn.type, verdict.outcome)
         metrics.DELIVERY.observe(metrics.DELIVERY.cell(verdict.outcome), time.monotonic() - began)
         if verdict.outcome == "accepted":

@@ -6,6 +6,7 @@ Against real receivers on loopback. A delivery is made with the job given; nothi
 import asyncio
 import base64
 import ipaddress
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from tests.conftest import START, Receiver, receiving
 
 OLD, NEW = (f"whsec_{base64.b64encode(bytes([n]) * 24).decode()}" for n in (1, 2))
 LOOPBACK = ("127.0.0.0/8", "::1")
+NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
 
 
 def job_for(callback: str) -> Job:
@@ -31,7 +33,7 @@ def job_for(callback: str) -> Job:
     return Job(
         id=7,
         created_at=START,
-        updated_at=START,
+        updated_at=int(time.time() * 1e6),
         deleted_at=None,
         request_id="a.b",
         type="v.m",
@@ -158,6 +160,17 @@ async def test_the_id_is_the_same_at_every_try_and_the_timestamp_is_that_of_the_
     assert first[1]["webhook-id"] == second[1]["webhook-id"]
     assert int(first[1]["webhook-timestamp"]) < int(second[1]["webhook-timestamp"])
     assert verified(NEW, first) == verified(NEW, second)
+
+
+async def test_the_timestamp_is_of_the_clock_that_handed_the_job_out(receiver):
+    """Redis's, when the script was asked, and as much later as has passed; whatever this machine's says."""
+    async with calling() as callbacks:
+        job = job_for(receiver.url)._replace(updated_at=START + 900_000)
+        await callbacks.deliver(job, time.monotonic() - 7.2)
+        await callbacks.deliver(job)
+    (_, late, _), (_, at_once, _) = receiver.calls
+    assert int(late["webhook-timestamp"]) in (START // 10**6 + 8, START // 10**6 + 9)
+    assert int(at_once["webhook-timestamp"]) in (START // 10**6, START // 10**6 + 1)
 
 
 async def test_the_id_holds_nothing_that_a_client_chose(receiver):
@@ -349,7 +362,7 @@ async def test_what_one_receiver_sets_no_other_call_carries(receiver):
     ],
 )
 def test_judge(status, outcome):
-    verdict = judge(status)
+    verdict = judge(status, {}, NOW)
     assert (verdict.outcome, verdict.retry_after) == (outcome, None)
     assert (str(status) in verdict.error) == (outcome != "accepted")
 
@@ -376,13 +389,28 @@ def test_judge(status, outcome):
     ],
 )
 def test_retry_after(written, seconds):
-    assert judge(429, written).retry_after == seconds
-    assert judge(429, written).outcome == "refused"
+    verdict = judge(429, {} if written is None else {"Retry-After": written}, NOW)
+    assert (verdict.outcome, verdict.retry_after) == ("refused", seconds)
 
 
-def test_retry_after_as_a_date():
-    moment = datetime.now(UTC) + timedelta(seconds=90)
-    assert 85 <= judge(503, format_datetime(moment, usegmt=True)).retry_after <= 90
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        (None, 90),
+        ("", 90),
+        ("soon", 90),
+        (NOW, 90),
+        # The receiver's clock is an hour off: what it means is its own.
+        (NOW - timedelta(hours=1), 3600),
+        (NOW + timedelta(seconds=80), 10),
+        (NOW + timedelta(hours=1), 0),
+    ],
+)
+def test_a_date_in_retry_after_is_read_by_the_answer_s_own(date, seconds):
+    headers = {"Retry-After": format_datetime(NOW + timedelta(seconds=90), usegmt=True)}
+    if date is not None:
+        headers["Date"] = date if isinstance(date, str) else format_datetime(date, usegmt=True)
+    assert judge(503, headers, NOW).retry_after == seconds
 
 
 def test_full_jitter_stays_within_its_bounds_and_uses_them():

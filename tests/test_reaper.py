@@ -267,6 +267,29 @@ async def test_at_the_deadline_a_job_fails_and_the_next_one_goes(
     await capacity_kept(real_redis, namespace)
 
 
+async def test_a_call_that_hangs_holds_its_capacity_no_longer_than_the_deadline(
+    redis_url, real_redis, namespace, clock, receiver
+):
+    config = config_of(namespace, callback_timeout=30)
+    async with serving(config, redis_url, clock) as service, dead_receiver() as dead:
+        await declare(service)
+        await configure(service, call_deadline=10)
+        await post(service, dead.url, "dead")
+        await dead.until(1)
+        await post(service, receiver.url, "live")
+        clock.forward(9.9)
+        await service.reaper.tick()
+        assert await status_of(service, "dead", "live") == ["calling", "queued"]
+        clock.forward(0.1)
+        await service.reaper.tick()
+        await receiver.until(1)
+        job = await seen(service, "dead")
+        assert (job["Status"], job["Attempts"]) == ("failed", 1)
+        assert job["LastError"] == "no answer within the call_deadline"
+        assert dead.open == 1
+    await check(real_redis, namespace)
+
+
 async def test_a_target_that_must_not_be_called_fails_at_once_and_frees_its_capacity(
     redis_url, real_redis, namespace, clock, receiver
 ):
@@ -417,6 +440,28 @@ async def test_those_who_wait_for_a_slow_receiver_are_called_once_though_their_c
         assert [calls[f"j{n}"] for n in range(32, 40)] == [1] * 8
         await service.settle()
         assert set(await status_of(service, *(f"j{n}" for n in range(40)))) == {"running"}
+        # Each was called once, and so many attempts it says.
+        assert {(await seen(service, f"j{n}"))["Attempts"] for n in range(40)} == {1}
+    await check(real_redis, namespace)
+
+
+async def test_nobody_is_called_after_the_deadline_who_was_to_be_called_at_once(
+    service, receiver, clock, real_redis, namespace
+):
+    """A job that stood in line for less than what needs no second look, but longer than its deadline."""
+    receiver.answer = held = Held()
+    await declare(service, 40)
+    await configure(service, call_deadline=1)
+    await post(service, receiver.url, *(f"j{n}" for n in range(33)))
+    await receiver.until(32)
+    clock.forward(1.001)
+    await asyncio.sleep(1.001)  # the reaper's own clock, by which it knows what is fresh
+    held.gate.set()
+    await service.reaper.drain()
+    assert len(receiver.calls) == 32
+    await service.settle()
+    assert set(await status_of(service, *(f"j{n}" for n in range(33)))) <= {"running", "failed"}
+    assert await status_of(service, "j32") == ["failed"]
     await check(real_redis, namespace)
 
 
@@ -525,6 +570,7 @@ async def test_a_replica_that_stops_leaves_what_it_did_not_call_to_the_others(
         await other.reaper.drain()
         assert Counter(called(receiver)) == dict.fromkeys(jobs, 1)
         assert set(await status_of(other, *jobs)) == {"running"}
+        assert {(await seen(other, job))["Attempts"] for job in jobs} == {1}
     await check(real_redis, namespace)
 
 

@@ -23,7 +23,7 @@ MAX_NAME_BYTES = 256
 SHORT_DEMAND = 1024
 
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/ without exponents.
-_QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _UNITS: dict[str | None, Fraction] = {
     None: Fraction(1),
     "m": Fraction(1, 1000),
@@ -48,7 +48,7 @@ def amount(resource: str, written: object, field: str | None = None) -> int:
     if isinstance(written, int):
         value = Fraction(written)
     else:
-        match = _QUANTITY.fullmatch(written)
+        match = QUANTITY.fullmatch(written)
         if match is None:
             raise InvalidDemand(f"{resource!r} is {written[:40]!r}; {_EXPECTED}", field)
         value = Fraction(match[1]) * _UNITS[match[2]]

@@ -50,23 +50,24 @@ class Settings:
         return replace(self, **values)
 
 
-_BOUNDS = {
+# setting → its smallest and its largest value.
+BOUNDS = {
     "call_deadline": (1, _YEAR),
     "lease_seconds": (1, _YEAR),
     "retention": (0, _YEAR),
     "max_queued": (0, 2**53 - 1),
 }
-_CHOICES = {"policy": ("strict",), "source": ("declared",)}
+CHOICES = {"policy": ("strict",), "source": ("declared",)}
 
 
 def _checked(name: str, value: object) -> object:
-    if name in _BOUNDS:
-        low, high = _BOUNDS[name]
+    if name in BOUNDS:
+        low, high = BOUNDS[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise Invalid(f"expected a whole number from {low} to {high}", name)
-    elif name in _CHOICES:
-        if value not in _CHOICES[name]:
-            raise Invalid(f"expected one of: {', '.join(_CHOICES[name])}", name)
+    elif name in CHOICES:
+        if value not in CHOICES[name]:
+            raise Invalid(f"expected one of: {', '.join(CHOICES[name])}", name)
     elif name == "paused":
         if not isinstance(value, bool):
             raise Invalid("expected true or false", name)

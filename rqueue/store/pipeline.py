@@ -6,7 +6,7 @@ earlier write. Against redis-py's pool this is 4 times as many script calls a se
 docs/decisions/0008-one-pipeline-a-turn.md), and no number of callers runs out of connections.
 
 A command whose connection broke before its reply came, or that a server refused which is a replica by now, is
-sent once more: every script may be repeated.
+sent again: every script may be repeated.
 
 Where writes are to be in replicas before they are answered, they have connections of their own, so that no
 reading waits behind a WAIT (see docs/decisions/0014-wait-behind-a-batch.md).
@@ -14,12 +14,12 @@ reading waits behind a WAIT (see docs/decisions/0014-wait-behind-a-batch.md).
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import hiredis
 from redis import exceptions
@@ -42,6 +42,7 @@ ANSWER_SECONDS = CONNECT_SECONDS + REPLY_SECONDS
 LEAVE_SECONDS = 1.0
 MARK_SECONDS = 7 * 24 * 3600
 
+T = TypeVar("T")
 Word = str | bytes | int | float
 _SECONDS, _ERRORS = metrics.REDIS.cell(), metrics.REDIS_ERRORS.cell()
 # A command and its reply to come.
@@ -126,7 +127,7 @@ class Pipeline:
             except _Lost:
                 _ERRORS[0] += 1
                 async with _the_rest_of(began):
-                    reply = await turn.sent(packed)
+                    reply = await _again(lambda: turn.sent(packed))
         except RedisError:
             _ERRORS[0] += 1
             raise
@@ -149,7 +150,7 @@ class Pipeline:
             except _Lost:
                 _ERRORS[0] += 1
                 async with _the_rest_of(began):
-                    replies = await turn.sent_together(packed)
+                    replies = await _again(lambda: turn.sent_together(packed))
         except RedisError:
             _ERRORS[0] += 1
             raise
@@ -314,6 +315,16 @@ class _Confirming:
 def _hand_out_refusal(future: "asyncio.Future[Any]", own: "asyncio.Future[Any]") -> None:
     if not (own.cancelled() or own.exception() or future.done()) and isinstance(own.result(), ResponseError):
         future.set_result(own.result())
+
+
+async def _again(send: Callable[[], Awaitable[T]]) -> T:
+    """Send as often again as there are connections: they may all have broken at the same moment."""
+    for _ in range(CONNECTIONS - 1):
+        try:
+            return await send()
+        except _Lost:
+            _ERRORS[0] += 1
+    return await send()
 
 
 @asynccontextmanager

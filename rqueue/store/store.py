@@ -329,8 +329,11 @@ class Store:
             )
         return job_of(turn.type, turn.request_id, flat), int(claim)
 
-    async def retry(self, turn: Turn, delay_ms: int, error: str = "") -> None:
-        """Give the claim up; the job is due again after the delay. Raises LostClaim."""
+    async def retry(self, turn: Turn, delay_ms: int, error: str = "", called: bool = True) -> None:
+        """Give the claim up, of one who was `called` or was not; the job is due again after the delay.
+
+        Raises LostClaim.
+        """
         with answers(turn.type, turn.request_id):
             await self._run(
                 "retry",
@@ -340,6 +343,7 @@ class Store:
                 claim=turn.claim,
                 delay_ms=delay_ms,
                 error=error,
+                called=int(called or not turn.first),
             )
 
     # --- queues and pools --------------------------------------------------------------------------

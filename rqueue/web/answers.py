@@ -3,7 +3,7 @@
 import asyncio
 import json
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import orjson
 from aiohttp import web
@@ -42,6 +42,7 @@ HEADERS = {
     503: {"Retry-After": "1"},
 }
 BODY_SECONDS = 20
+MAX_PARAMETERS = 20
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte & 15 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 
@@ -96,8 +97,31 @@ def names(request: web.Request) -> tuple[str, ...]:
     return tuple(values)
 
 
+async def content(request: web.Request) -> bytes:
+    """The request's body. Raises what the middleware answers 408 and 413 for."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY_SECONDS} s") from None
+
+
+def query(request: web.Request) -> list[tuple[str, str]]:
+    """The parameters in the query, decoded. Raises Malformed.
+
+    Read from the raw one: in yarl's own, what is no UTF-8 stays encoded, and is another name's text.
+    """
+    raw = request.rel_url.raw_query_string
+    try:
+        return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise Malformed("the query is not percent-encoded UTF-8") from None
+    except ValueError:
+        raise Malformed(f"more than {MAX_PARAMETERS} parameters in the query") from None
+
+
 async def body(request: web.Request) -> Any:
-    """The request's JSON. Raises NotJson, or what the middleware answers 413 and 415 for."""
+    """The request's JSON. Raises NotJson, or what the middleware answers 408, 413 and 415 for."""
     if request.headers.get("Content-Type") != "application/json" and request.content_type not in (
         "application/json",
         "application/octet-stream",
@@ -112,11 +136,7 @@ async def body(request: web.Request) -> Any:
         if len(raw) > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     else:
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                raw = await request.read()
-        except TimeoutError:
-            raise Malformed(f"the body did not arrive within {BODY_SECONDS} s") from None
+        raw = await content(request)
     try:
         read = orjson.loads(raw)
         if _LONG_NUMBER in raw.translate(_DIGITS):

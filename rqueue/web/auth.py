@@ -19,11 +19,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from cachetools import TTLCache
 
-from rqueue.domain.caller import ANYONE, Caller, Right
+from rqueue.domain.caller import ANYONE, Caller, Right, Role
 from rqueue.errors import Forbidden, IdentityUnavailable, Invalid, RateLimited, Unauthenticated
 from rqueue.identity import REVIEW_SECONDS, REVIEWS_AT_ONCE, Identity, Review
 from rqueue.tokens import Tokens, digest_of
+from rqueue.web import shapes
 from rqueue.web.answers import answer, body, names
+from rqueue.web.operation import operation
 
 log = logging.getLogger("rqueue.web.auth")
 
@@ -184,7 +186,27 @@ class Auth:
 
 AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
 
+_SESSION = shapes.record(
+    {
+        "name": {"type": "string"},
+        "role": {"type": "string", "enum": list(Role)},
+        "rights": shapes.list_of({"type": "string", "enum": list(Right)}),
+        "types": shapes.or_null(shapes.list_of({"type": "string"}, description="null is all.")),
+        "owners": shapes.or_null(shapes.list_of({"type": "string"}, description="null is all.")),
+        "csrf": {"type": "string", "description": "For X-CSRF-Token; empty for who comes by no cookie."},
+    }
+)
 
+
+@operation(
+    data=_SESSION,
+    body=shapes.record(
+        {"token": {"type": "string", "minLength": 1, "maxLength": MAX_TOKEN_BYTES}},
+        additionalProperties=False,
+    ),
+    refuses=(Unauthenticated, RateLimited, IdentityUnavailable),
+    asks_redis=False,
+)
 async def login(request: web.Request) -> web.Response:
     """POST /board/login: a token for the board's cookie, `{"token": …}`."""
     if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
@@ -208,12 +230,14 @@ async def login(request: web.Request) -> web.Response:
     return response
 
 
+@operation(data=_SESSION, asks_redis=False)
 async def show_session(request: web.Request) -> web.Response:
     """GET /board/session: who the caller is, what it may do, and the token against forged requests."""
     token, by_cookie = _shown(request)
     return answer(_session(caller_of(request), token if by_cookie else ""))
 
 
+@operation(data=shapes.NOTHING, asks_redis=False)
 async def logout(request: web.Request) -> web.Response:
     """POST /board/logout: take the cookie away."""
     response = answer({})

@@ -19,4 +19,6 @@ CHECK_CALLBACK: web.AppKey[Callable[[str], None]] = web.AppKey("CHECK_CALLBACK")
 METRICS: web.AppKey[Callable[[str], Awaitable[tuple[bytes, str]]]] = web.AppKey("METRICS")
 # None where nobody asked for traces.
 TRACES: web.AppKey[Traces | None] = web.AppKey("TRACES")
+# The OpenAPI document, as JSON.
+OPENAPI = web.AppKey("OPENAPI", bytes)
 READY: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("READY")

@@ -13,9 +13,11 @@ import orjson
 from aiohttp import web
 
 from rqueue.errors import Forbidden
-from rqueue.web.answers import answer
+from rqueue.web import shapes
+from rqueue.web.answers import answer, content
 from rqueue.web.auth import caller_of
 from rqueue.web.context import STORE
+from rqueue.web.operation import operation
 
 KEPT = 1000
 BODY_KEPT = 16 * 1024
@@ -23,6 +25,7 @@ VALUE_KEPT = 1024
 SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
+@operation(data=shapes.NOTHING, refuses=(Forbidden,), statuses=(413,))
 async def take_inbox(request: web.Request) -> web.Response:
     """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest.
 
@@ -38,12 +41,24 @@ async def take_inbox(request: web.Request) -> web.Response:
             for name, value in request.headers.items()
             if name.lower() in SHOWN
         },
-        "body": (await request.read()).decode(errors="replace")[:BODY_KEPT],
+        "body": (await content(request)).decode(errors="replace")[:BODY_KEPT],
     }
     await request.app[STORE].put_arrival(orjson.dumps(arrived).decode(), KEPT)
     return answer({})
 
 
+@operation(
+    data=shapes.list_of(
+        shapes.record(
+            {
+                "at": shapes.MOMENT,
+                "path": {"type": "string"},
+                "headers": shapes.map_of({"type": "string"}),
+                "body": {"type": "string"},
+            }
+        )
+    )
+)
 async def show_inbox(request: web.Request) -> web.Response:
     """GET /inbox/: the last callbacks that the service sent to itself, newest first."""
     caller_of(request).must_have_every_type()

@@ -10,29 +10,87 @@ from aiohttp import web
 
 from rqueue.domain.caller import Right
 from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
-from rqueue.errors import RqueueError
+from rqueue.errors import (
+    DuplicateCallback,
+    DuplicateRequestID,
+    IllegalTransition,
+    InvalidCallback,
+    InvalidDemand,
+    JobNotFound,
+    NeighbourIsSelf,
+    NeighbourNotQueued,
+    NeighboursReversed,
+    QueueFull,
+    RqueueError,
+    UnknownField,
+)
 from rqueue.store.store import PAGE
-from rqueue.web import schemas
-from rqueue.web.answers import answer, body
+from rqueue.web import schemas, shapes
+from rqueue.web.answers import answer, body, query
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
+from rqueue.web.operation import operation
 
 log = logging.getLogger("rqueue.web")
 
+_JOB = shapes.ref("Job")
+_PREFER: shapes.Shape = {
+    "Prefer": {
+        "type": "string",
+        "description": "`return=representation` has the job itself as the answer.",
+        "examples": ["return=representation"],
+    }
+}
+# Where a job that was created is found again.
+_LINKS: shapes.Shape = {
+    name: {
+        "operationId": name,
+        "parameters": {"type": "$request.path.type", "request_id": "$response.body#/data/RequestID"},
+    }
+    for name in ("get_job", "change_job", "delete_job")
+}
+_CALLED: shapes.Shape = {
+    "job.admitted": {
+        "{$request.body#/callback}": {
+            "post": {
+                "summary": "The job's turn has come, and it holds what it asked for",
+                "parameters": [
+                    {"in": "header", "name": name, "required": True, "schema": {"type": "string"}}
+                    for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+                ],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": shapes.ref("Called")}},
+                },
+                "responses": {
+                    "2XX": {"description": "It runs."},
+                    "410": {"description": "Nobody wants it any more: it is cancelled."},
+                    "default": {"description": "It is called again, until `call_deadline`."},
+                },
+            }
+        }
+    }
+}
 
+
+@operation(
+    data=shapes.list_of(_JOB),
+    beside={"next": {"type": ["string", "null"], "description": "With `limit`: the next page's cursor."}},
+    query=schemas.ListQuery,
+)
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
     (type_,), caller = typed(request), caller_of(request)
-    query = schemas.list_query(request.query)
-    if query["owner_id"]:
-        caller.must_own(query["owner_id"], "owner_id")
-    store, left, after = request.app[STORE], query["limit"], query["cursor"]
+    asked = schemas.list_query(query(request))
+    if asked["owner_id"]:
+        caller.must_own(asked["owner_id"], "owner_id")
+    store, left, after = request.app[STORE], asked["limit"], asked["cursor"]
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     separator = b""
     while True:
         try:
             most = min(left or PAGE, PAGE)
-            page = await store.page(type_, query["owner_id"], query["status"], after, most, caller)
+            page = await store.page(type_, asked["owner_id"], asked["status"], after, most, caller)
         except RqueueError as error:
             if not response.prepared:
                 raise
@@ -62,6 +120,37 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@operation(
+    data={"oneOf": [_JOB, shapes.list_of(_JOB)]},
+    status=201,
+    body={
+        "oneOf": [
+            schemas.JobBody,
+            {"type": "array", "items": schemas.JobBody, "minItems": 1, "maxItems": schemas.MAX_BATCH},
+        ]
+    },
+    headers={"traceparent": {"type": "string", "description": "For a trace of the job's way."}},
+    refuses=(
+        UnknownField,
+        InvalidDemand,
+        InvalidCallback,
+        DuplicateRequestID,
+        DuplicateCallback,
+        QueueFull,
+    ),
+    body_examples={
+        "seed": {
+            "value": {
+                "request_id": "d",
+                "owner_id": "y",
+                "data": {"instances": [{"VCPU": 1, "Memory": 1, "Disk": 1}], "project": "project id"},
+                "callback": "abc",
+            }
+        }
+    },
+    links=_LINKS,
+    callbacks=_CALLED,
+)
 async def create_jobs(request: web.Request) -> web.Response:
     """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
     (type_,) = typed(request)
@@ -89,6 +178,7 @@ async def _create(request: web.Request, type_: str, traceparent: str = "") -> we
     return answer(documents if indexed else documents[0], 201)
 
 
+@operation(data=_JOB, refuses=(JobNotFound,))
 async def get_job(request: web.Request) -> web.Response:
     """GET /v1/<type>/<request_id>: one job, and where it stands."""
     type_, request_id = typed(request)
@@ -96,6 +186,29 @@ async def get_job(request: web.Request) -> web.Response:
     return answer(job.document())
 
 
+@operation(
+    data={"oneOf": [shapes.NOTHING, _JOB]},
+    body=shapes.ref("ChangeBody"),
+    headers=_PREFER,
+    refuses=(
+        UnknownField,
+        InvalidDemand,
+        InvalidCallback,
+        JobNotFound,
+        IllegalTransition,
+        NeighbourNotQueued,
+        NeighbourIsSelf,
+        NeighboursReversed,
+        DuplicateCallback,
+    ),
+    body_examples={
+        "seed": {"value": {"priority": 83334}},
+        "to the front": {"value": {"position": "front"}},
+        "between": {"value": {"after": "x", "before": "y"}},
+        "give back": {"value": {"status": "done"}},
+    },
+    answer_examples={"seed": {"value": {"data": {}, "ok": True}}},
+)
 async def change_job(request: web.Request) -> web.Response:
     """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
     (type_, request_id), caller, store = typed(request), caller_of(request), request.app[STORE]
@@ -116,6 +229,7 @@ async def change_job(request: web.Request) -> web.Response:
     return _changed(request, type_, job if want else None, pools)
 
 
+@operation(data={"oneOf": [shapes.NOTHING, _JOB]}, headers=_PREFER, refuses=(JobNotFound, IllegalTransition))
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
     type_, request_id = typed(request)

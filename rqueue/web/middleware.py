@@ -1,8 +1,11 @@
 """Around every handler: whatever happens, the client gets the one error shape."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from rqueue.errors import RqueueError, Unavailable
@@ -10,7 +13,18 @@ from rqueue.web.answers import refusal, refused
 
 log = logging.getLogger("rqueue.web")
 
-CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Making = Callable[..., web.BaseRequest]
+VERSIONS = (HttpVersion11, HttpVersion10)
+CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "too_large",
+    414: "uri_too_long",
+    415: "unsupported_media_type",
+    431: "headers_too_large",
+}
 
 
 @web.middleware
@@ -31,13 +45,36 @@ async def one_error_shape(request: web.Request, handler: Handler) -> web.StreamR
         return refusal("internal", RqueueError.__doc__ or "", 500)
 
 
-async def expectation(request: web.Request) -> web.Response | None:
-    """Answer an Expect header, which aiohttp asks about before any middleware."""
-    if request.headers["Expect"].lower() != "100-continue":
-        return refusal("bad_request", "the only expectation that can be met is 100-continue", 417)
-    if request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return None
+def answerable(make: Making) -> Making:
+    """A maker of requests that can be answered: one in HTTP/0.9, or in 2.0, is taken for one in 1.0.
+
+    aiohttp would answer in the version of the request, whichever it is.
+    """
+
+    def make_answerable(message: RawRequestMessage, *given: Any) -> web.BaseRequest:
+        if message.version not in VERSIONS:
+            message = message._replace(version=HttpVersion10)
+        return make(message, *given)
+
+    return make_answerable
+
+
+def expecting(handler: Answering) -> Answering:
+    """Refuse an expectation that cannot be met, whatever it comes with.
+
+    aiohttp looks at Expect before any middleware, and at what is no route answers in a shape of its own.
+    """
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            return _unexpected()
+        return handler(request)
+
+    return handle
+
+
+async def _unexpected() -> web.StreamResponse:
+    return refusal("bad_request", "the only expectation that can be met is 100-continue", 417)
 
 
 def _http(request: web.Request, error: web.HTTPException) -> web.Response:

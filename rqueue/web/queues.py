@@ -7,13 +7,18 @@ from aiohttp import web
 
 from rqueue.capacity import declared
 from rqueue.domain.caller import Right
-from rqueue.errors import Invalid
+from rqueue.errors import Invalid, InvalidDemand, PoolNotFound, ProjectTaken, UnknownField
 from rqueue.store.answers import Queue
+from rqueue.web import shapes
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import STORE, WAKE
+from rqueue.web.operation import operation
+
+_QUEUE, _POOL = shapes.ref("Queue"), shapes.ref("Pool")
 
 
+@operation(data=shapes.list_of(_QUEUE))
 async def list_queues(request: web.Request) -> web.Response:
     """GET /queues/: every queue there is, of those that the caller may use."""
     store, types = request.app[STORE], caller_of(request).types
@@ -21,11 +26,13 @@ async def list_queues(request: web.Request) -> web.Response:
     return answer([_document(await store.queue(type_)) for type_ in found])
 
 
+@operation(data=_QUEUE)
 async def get_queue(request: web.Request) -> web.Response:
     """GET /queues/<type>: one queue; one that nobody has used yet has the defaults."""
     return answer(_document(await request.app[STORE].queue(*typed(request))))
 
 
+@operation(data=_QUEUE, body=shapes.ref("Settings"), refuses=(UnknownField,))
 async def put_queue(request: web.Request) -> web.Response:
     """PUT /queues/<type>: change the settings that are named; null gives one its default back."""
     (type_,), caller, store = typed(request), caller_of(request), request.app[STORE]
@@ -38,11 +45,17 @@ async def put_queue(request: web.Request) -> web.Response:
     return answer(_document(await store.queue(type_)))
 
 
+@operation(data=_POOL, refuses=(PoolNotFound,))
 async def get_pool(request: web.Request) -> web.Response:
     """GET /queues/<type>/pools/<pool>: its hosts with capacity, used and free."""
     return answer((await request.app[STORE].pool(*typed(request))).document())
 
 
+@operation(
+    data=_POOL,
+    body=shapes.ref("PoolBody"),
+    refuses=(UnknownField, InvalidDemand, ProjectTaken, PoolNotFound),
+)
 async def put_pool(request: web.Request) -> web.Response:
     """PUT /queues/<type>/pools/<pool>: declare its hosts and projects, in place of what was declared."""
     type_, name = typed(request)
@@ -52,6 +65,7 @@ async def put_pool(request: web.Request) -> web.Response:
     return answer((await store.pool(type_, name)).document())
 
 
+@operation(data=shapes.NOTHING, refuses=(PoolNotFound,))
 async def delete_pool(request: web.Request) -> web.Response:
     """DELETE /queues/<type>/pools/<pool>: forget it; what runs there goes on."""
     type_, name = typed(request)

@@ -5,7 +5,6 @@ from aiohttp.typedefs import Handler
 
 from rqueue.domain.caller import Right
 from rqueue.web import auth, inbox, jobs, queues, service
-from rqueue.web.middleware import expectation
 
 # A method, a path, what does it, and the right that it takes; None where it is open to all. Handlers look
 # closer: at the type, at the owner, and at what a change is about.
@@ -27,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/healthz", service.healthz, None),
     ("GET", "/readyz", service.readyz, None),
     ("GET", "/metrics", service.metrics, Right.READ_QUEUES),
+    ("GET", "/openapi.json", service.openapi, None),
 )
 # Only where one has to say who one is.
 LOGIN_ROUTES: tuple[Route, ...] = (
@@ -46,11 +46,13 @@ def add(router: web.UrlDispatcher, routes: tuple[Route, ...]) -> None:
     written = [path for _, path, _, _ in routes]
     # One resource a path, since the router tries one after the other: those that are written here first.
     for path in dict.fromkeys(written + bare + [f"{path}/" for path in bare]):
-        resource = router.add_resource(path if ":" in path else path.replace("}", ":[^/]+}"))
+        # A name may hold the end of a line, at which a dot alone would stop.
+        pattern = path.replace(":.+}", ":(?s:.+)}") if ":" in path else path.replace("}", ":[^/]+}")
+        resource = router.add_resource(pattern)
         for method, route, handler, _ in routes:
             if route.rstrip("/") == path.rstrip("/"):
                 for served in ("GET", "HEAD") if method == "GET" else (method,):
-                    resource.add_route(served, handler, expect_handler=expectation)
+                    resource.add_route(served, handler)
 
 
 RIGHTS: dict[Handler, Right | None] = {

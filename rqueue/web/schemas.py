@@ -3,7 +3,8 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,8 @@ from rqueue.errors import Invalid, UnknownField
 MAX_BATCH = 1000
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+# So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
+MAX_NAMED = 40
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
 _CURSOR = re.compile(r"[0-9]{0,17}:-?[0-9]{1,17}:.{1,300}", re.DOTALL)
 
@@ -25,7 +28,8 @@ class Name(fields.String):
     """A non-empty string of at most so many bytes."""
 
     def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        said = {"minLength": 1, "maxLength": most, "description": f"1 to {most} bytes of UTF-8."}
+        super().__init__(metadata=said, **kwargs)
         self._most = most
 
     def accepts(self, value: Any) -> bool:
@@ -42,6 +46,9 @@ class Name(fields.String):
 
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}, **kwargs)
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
@@ -72,6 +79,15 @@ class Choice(fields.String):
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
         return isinstance(value, str) and value in self._choices
+
+
+class Count(fields.Integer):
+    """A number of things, in a query: digits, and not all that int() takes for some."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not re.fullmatch("[0-9]{1,9}", value):
+            raise self.make_error("invalid")
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class JobBody(Schema):
@@ -111,8 +127,8 @@ class ListQuery(Schema):
     """The query of a list."""
 
     owner_id = Name(load_default="")
-    status = fields.Enum(Status, by_value=True, load_default=None)
-    limit = fields.Integer(load_default=None, validate=validate.Range(1, MAX_LIMIT))
+    status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
+    limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
 
 
@@ -217,10 +233,10 @@ def change(written: Any) -> dict[str, Any]:
     return quick_change(written) or loaded(_CHANGE, written)
 
 
-def list_query(query: Mapping[str, str]) -> dict[str, Any]:
+def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
-    named = [name for name, _ in query.items()]
-    if twice := next((name for name in named if named.count(name) > 1), None):
+    given = Counter(name for name, _ in query)
+    if twice := next((name for name, count in given.items() if count > 1), None):
         raise Invalid("given twice", twice[:80])
     read = loaded(_LIST, dict(query))
     if read["cursor"]:
@@ -242,6 +258,9 @@ def loaded(schema: Schema, written: Any, prefix: str = "") -> dict[str, Any]:
     """What the schema reads. Raises UnknownField or Invalid for the first fault, with all in the message."""
     if not isinstance(written, dict):
         raise Invalid("expected a JSON object", prefix.rstrip(".") or None)
+    if len(written) > len(schema.fields) + MAX_NAMED:
+        strange = [name for name in written if name not in schema.fields]
+        written = {name: written[name] for name in (*schema.fields.keys() & written, *strange[:MAX_NAMED])}
     try:
         return dict(schema.load(written))
     except ValidationError as error:

@@ -13,6 +13,7 @@ Fault = Callable[[Stage], AbstractAsyncContextManager[None]]
 
 
 LOADING_US = 1_500_000
+PAUSE_US = 60  # what the shortest one takes
 COMMAND_BYTES = 100
 
 
@@ -54,8 +55,11 @@ async def loading(on: Stage) -> AsyncIterator[None]:
     async with on.redis.client() as redis:
         size = (await redis.info("persistence"))["aof_current_size"]
     await on.redis.end(signal.SIGTERM)
-    # A pause before each command, so that it takes a second or two; a look at clients after so many bytes.
-    pause = str(int(LOADING_US * COMMAND_BYTES / size))
+    # A second or two in all: a pause before each command, or before one in so many, where the shortest is too
+    # long; and a look at its clients after so many bytes.
+    commands = size / COMMAND_BYTES
+    each = LOADING_US / commands
+    pause = str(int(each) if each > PAUSE_US else -int(PAUSE_US / each))
     slowly = {"key-load-delay": pause, "loading-process-events-interval-bytes": "1024"}
     await on.redis.start(until_ready=False, **slowly)
     yield
@@ -125,8 +129,7 @@ async def reset(on: Stage) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def replies_lost(on: Stage) -> AsyncIterator[None]:
-    # One for each connection that a service has.
-    on.wire.swallow(3)
+    on.wire.swallow()
     yield
 
 

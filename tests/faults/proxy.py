@@ -16,8 +16,8 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
-        # How many more requests are handed on whose reply is not: the connection is reset instead.
-        self._swallow = 0
+        # Whether the next reply is not handed on, and its connection reset instead.
+        self._swallow = False
 
     async def open(self) -> None:
         """Accept connections, on the same port as before."""
@@ -36,9 +36,9 @@ class Proxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def swallow(self, replies: int = 1) -> None:
-        """Of the next requests the script runs, and the connection is reset before the reply comes."""
-        self._swallow = replies
+    def swallow(self) -> None:
+        """The next requests are handed on, and the connection is reset before their replies are."""
+        self._swallow = True
 
     def hang(self) -> None:
         """Hand nothing on, and keep all connections open, as a network that drops everything."""
@@ -75,7 +75,7 @@ class Proxy:
             while data := await reader.read(1 << 16):
                 await self._flows.wait()
                 if reply and self._swallow:
-                    self._swallow -= 1
+                    self._swallow = False
                     break
                 writer.write(data)
                 await writer.drain()

@@ -39,6 +39,19 @@ async def test_without_an_error_the_last_one_stays(store, clock):
     assert (await store.get("vm", "a")).last_error == "HTTP 503"
 
 
+async def test_an_admission_that_nobody_called_has_had_no_attempt(store, redis, namespace):
+    turn = await turn_of(store)
+    await store.retry(turn, 0, called=False)
+    assert (await store.get("vm", "a")).attempts == 0
+    for attempt in (1, 2):
+        (turn,) = (await store.due("vm", CLAIM_MS)).turns
+        assert (await store.call(turn, CLAIM_MS))[0].attempts == attempt
+        turn = replace(turn, claim=int(await redis.zscore(f"{namespace}:{{vm}}:due", "a")))
+        # What was counted by a call stays: only an admission counts in advance.
+        await store.retry(turn, 0, called=False)
+        assert (await store.get("vm", "a")).attempts == attempt
+
+
 @pytest.mark.parametrize("meanwhile", LOST)
 async def test_a_claim_that_is_lost_changes_nothing(store, redis, namespace, clock, meanwhile):
     turn = await turn_of(store)

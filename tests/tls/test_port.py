@@ -15,11 +15,12 @@ from aiohttp import web
 from rqueue import tls
 from rqueue.files import Watched
 from rqueue.web import server
+from rqueue.web.connections import Limits
 from tests.tls.pems import Authority, Pair, serial
 
 
 @asynccontextmanager
-async def serving(pair: Pair) -> AsyncIterator[int]:
+async def serving(pair: Pair, limits: Limits = Limits()) -> AsyncIterator[int]:  # noqa: B008
     """An application of one route on a port of its own."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -29,7 +30,7 @@ async def serving(pair: Pair) -> AsyncIterator[int]:
     app.router.add_get("/", answer)
     end = Watched("X_FILE", lambda *_: tls.server(pair.certificate, pair.key), pair.certificate, pair.key)
     sock = socket.create_server(("127.0.0.1", 0))
-    async with server.listening(app, sock, grace=5, tls=end):
+    async with server.listening(app, sock, 5, end, limits):
         yield sock.getsockname()[1]
 
 
@@ -75,6 +76,17 @@ async def test_who_does_not_complete_the_handshake_is_dropped(authority, ours, m
                 pass
         assert await shown(port, authority)
         writer.transport.abort()
+
+
+async def test_handshakes_that_hang_make_room(authority, ours, monkeypatch):
+    monkeypatch.setattr(server, "LONG_HANDSHAKE_SECONDS", 0.1)
+    async with serving(ours, Limits(connections=3)) as port, asyncio.timeout(server.HANDSHAKE_SECONDS / 2):
+        hanging = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await shown(port, authority)
+        with suppress(ConnectionError):
+            assert await hanging[0][0].read(1000) == b""
+        for _, writer in hanging:
+            writer.transport.abort()
 
 
 async def test_who_is_in_its_handshake_does_not_hold_up_the_end(ours):

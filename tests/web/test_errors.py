@@ -1,6 +1,7 @@
 """Bad input and wrong paths: each the right status, code and field, in the one shape."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -245,6 +246,27 @@ async def test_what_http_itself_refuses_has_the_one_shape_too(service, head):
 
 
 @pytest.mark.parametrize(
+    "line", [b"GET /v1/vm", b"GET /v1/vm HTTP/0.9", b"GET /v1/vm HTTP/1.0", b"GET /v1/vm HTTP/2.0"]
+)
+async def test_what_is_not_asked_in_http_1_is_answered_as_if_it_were(service, line):
+    answer = await ask_raw(service, line + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"data": [], "ok": True}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"POST /no/such/place", b"OPTIONS *", b"POST /", b"CONNECT h:80", b"PATCH /v1/vm", b"POST /v1/vm"],
+)
+@pytest.mark.parametrize("expect", [b"the unexpected", b"\xff"])
+async def test_an_expectation_is_refused_in_the_one_shape_wherever_it_comes(service, line, expect):
+    head = b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\nExpect: " + expect
+    status, _, body = (await ask_raw(service, line + head + b"\r\n\r\n")).partition(b"\r\n\r\n")
+    assert b" 417 " in status[:20]
+    assert json.loads(body)["error"]["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/v1/vm"), ("POST", "/v1/vm/a"), ("PUT", "/queues/vm"), ("PUT", "/queues/vm/pools/p")],
 )
@@ -374,7 +396,10 @@ async def test_a_job_that_is_not_there_is_not_found(service, method, body):
     [
         *(
             (f"limit={text}", "invalid", "limit")
-            for text in ("0", "-1", "abc", "10001", "1.5", "", "1e2", "9" * 5000)
+            for text in (
+                *("0", "-1", "abc", "10001", "1.5", "", "1e2", "9" * 5000),
+                *("1_0", "+5", "%2B5", "%205", "5%0A", "%D9%A5", "%EF%BC%95", "0x5"),
+            )
         ),
         *((f"cursor={text}", "invalid", "cursor") for text in ("x", "!!!", "%C3%A9", "AAAA", "MQ==", "Og==")),
         *((f"status={text}", "invalid", "status") for text in ("queue", "Queued", "", "QUEUED", "live")),
@@ -387,6 +412,29 @@ async def test_a_job_that_is_not_there_is_not_found(service, method, body):
 )
 async def test_a_list_that_cannot_be_asked_for_is_refused(service, query, code, field):
     refused(await ask(service, "GET", f"/v1/vm/?{query}"), 422, code, field)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "owner_id=%ff",
+        "owner_id=a%C3",
+        "cursor=%ED%A0%80",
+        "%ff=1",
+        "limit=1&status=%C0%AF",
+        "a=1&" * 20 + "b",
+    ],
+    ids=named,
+)
+async def test_a_query_that_is_no_utf8_or_has_no_end_is_refused(service, query):
+    refused(await ask(service, "GET", f"/v1/vm?{query}"), 400, "bad_request")
+
+
+async def test_an_owner_in_a_query_is_told_from_one_that_is_encoded_alike(service):
+    for name in ("%ff", "%FF", "+", "a b", "\x00"):
+        await ask(service, "POST", "/v1/vm", job(name, owner_id=name, callback=f"cb-{quote(name)}"))
+        found = (await ask(service, "GET", f"/v1/vm?owner_id={quote(name)}")).data
+        assert [one["OwnerID"] for one in found] == [name]
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,15 @@ async def test_the_inbox_shows_what_arrived_newest_first(service):
     assert (await ask(service, "GET", "/inbox", allow_redirects=False)).data == [newest, oldest]
 
 
+@pytest.mark.parametrize("callback", ["a%0Ab", "%0A", "a%2F%0D%0Ab", "%00", "a//b", "%ff"])
+async def test_the_inbox_takes_any_callback_that_leads_to_it(service, callback):
+    await ask(service, "PUT", "/queues/vm/pools/default", {"hosts": {"h": {"slots": 1}}})
+    await ask(service, "POST", "/v1/vm", job(callback=callback))
+    await service.settle()
+    assert (await ask(service, "GET", "/v1/vm/a")).data["Status"] == "running"
+    assert len((await ask(service, "GET", "/inbox")).data) == 1
+
+
 async def test_there_is_no_inbox_beside_a_redis_of_ones_own(redis_url, namespace):
     app = build(config_of(namespace), redis_url)
     assert not [route for route in app.router.routes() if "/inbox" in route.resource.canonical]

@@ -1,0 +1,254 @@
+"""What goes over the wire, as JSON Schema: the answers, and those bodies that no marshmallow schema reads.
+
+The OpenAPI document is made of these and of schemas.py. Bounds come from the modules that hold to them.
+"""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from rqueue.capacity import declared
+from rqueue.domain import demand, policy
+from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
+
+Shape = dict[str, Any]
+
+
+def ref(name: str) -> Shape:
+    """The shape of this name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def record(required: Shape, optional: Shape | None = None, **more: Any) -> Shape:
+    """An object with these fields."""
+    return {
+        "type": "object",
+        "properties": required | (optional or {}),
+        "required": list(required),
+        **more,
+    }
+
+
+def map_of(values: Shape, **more: Any) -> Shape:
+    """An object with names that are the clients' own."""
+    return {"type": "object", "additionalProperties": values, **more}
+
+
+def list_of(items: Shape, **more: Any) -> Shape:
+    """An array of these."""
+    return {"type": "array", "items": items, **more}
+
+
+def or_null(shape: Shape) -> Shape:
+    """The same, or null."""
+    nullable = shape | {"type": [shape["type"], "null"]}
+    if "enum" in shape:
+        nullable["enum"] = [*shape["enum"], None]
+    return nullable
+
+
+def _settings() -> dict[str, Shape]:
+    said = dict(re.findall(r"^ {4}(\w+) {2,}(.+)$", policy.Settings.__doc__ or "", re.MULTILINE))
+    shapes = {}
+    for setting in fields(policy.Settings):
+        name, default = setting.name, setting.default
+        shape: Shape
+        if name in policy.BOUNDS:
+            low, high = policy.BOUNDS[name]
+            shape = {"type": "integer", "minimum": low, "maximum": high}
+        elif name in policy.CHOICES:
+            shape = {"type": "string", "enum": list(policy.CHOICES[name])}
+        elif isinstance(default, bool):
+            shape = {"type": "boolean"}
+        else:
+            shape = NAME
+        shapes[name] = shape | {"description": said[name].replace("None", "null"), "default": default}
+    return shapes
+
+
+NAME: Shape = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_NAME_BYTES,
+    "description": f"Any text of 1 to {MAX_NAME_BYTES} bytes of UTF-8.",
+}
+NOTHING: Shape = {"type": "object", "maxProperties": 0}
+MOMENT: Shape = {"type": "string", "format": "date-time"}
+COUNT: Shape = {"type": "integer", "minimum": 0}
+
+AMOUNT: Shape = {
+    "description": (
+        "A whole number of the resource's own unit, or a Kubernetes quantity that is one. `cpu` is counted in"
+        f" millicores. Not more than {demand.MAX_AMOUNT} (2^53 - 1) units."
+    ),
+    "oneOf": [
+        {"type": "integer", "minimum": 0, "maximum": demand.MAX_AMOUNT},
+        {"type": "string", "pattern": f"^{demand.QUANTITY.pattern}$"},
+    ],
+    "examples": [1, "500m", "2Gi"],
+}
+AMOUNTS = map_of(
+    ref("Amount"),
+    minProperties=1,
+    maxProperties=demand.MAX_RESOURCES,
+    propertyNames={"minLength": 1, "maxLength": demand.MAX_NAME_BYTES},
+    description="Resource → amount.",
+)
+# Of what is used, free is not always more than none, and cpu may be a quantity.
+COUNTED = map_of({"oneOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[0-9]+m$"}]})
+
+DATA: Shape = {
+    "type": "object",
+    "description": (
+        "Anything; kept as it is, as JSON text with sorted keys. Integers of up to 64 bits, at most some 250"
+        " levels deep. What rqueue itself reads of it is below."
+    ),
+    "properties": {
+        "instances": list_of(
+            ref("Amounts"),
+            minItems=1,
+            maxItems=demand.MAX_INSTANCES,
+            description=(
+                "What the job asks for: each instance whole on one host, all at once. Without it"
+                f' `[{{"slots": 1}}]`. At most {demand.MAX_RUNS} changes of shape from one to the next.'
+            ),
+        ),
+        "project": {"description": "A text chooses the pool that has this project."},
+        "host_aggregate": or_null(NAME) | {"description": "The pool by its name; else one is chosen."},
+    },
+}
+
+JOB = record(
+    {
+        "ID": {"type": "integer", "minimum": 1, "description": "Counts up within the type."},
+        "CreatedAt": MOMENT,
+        "UpdatedAt": MOMENT,
+        "DeletedAt": or_null(MOMENT) | {"description": "When it ended."},
+        "RequestID": {"type": "string"},
+        "Type": {"type": "string"},
+        "OwnerID": {"type": "string"},
+        "Data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "The client's data as JSON text with sorted keys; `host_aggregate` is its pool.",
+        },
+        "Callback": {"type": "string"},
+        "Priority": {
+            "type": "integer",
+            "minimum": -MAX_PRIORITY,
+            "maximum": MAX_PRIORITY,
+            "description": "The smallest goes first.",
+        },
+        "Status": {"type": "string", "enum": list(Status)},
+    },
+    {
+        "Position": COUNT | {"description": "Of a waiting job that is asked for by itself; 0 is next."},
+        "Ahead": COUNT | {"description": "How many before it wait for the same pool."},
+        "Reason": {"type": "string", "enum": list(Reason), "description": "Why it waits."},
+        "EstimatedStart": or_null(MOMENT),
+        "Placement": list_of(
+            {"type": "string"}, description="The host of each instance, while it holds them."
+        ),
+        "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
+        "LastError": {"type": "string", "description": "Why the last call did not succeed."},
+    },
+    examples=[
+        {
+            "ID": 8,
+            "CreatedAt": "2018-08-29T14:49:03.288817+08:00",
+            "UpdatedAt": "2018-08-29T14:49:03.288817+08:00",
+            "DeletedAt": None,
+            "RequestID": "d",
+            "Type": "vm",
+            "OwnerID": "y",
+            "Data": '{"host_aggregate":"host1","instances":[{"Disk":1,"Memory":1,"VCPU":1}],'
+            '"project":"project id"}',
+            "Callback": "abc",
+            "Priority": 2941082666988554,
+            "Status": "queued",
+        }
+    ],
+)
+
+SETTINGS_BODY: Shape = {
+    "type": "object",
+    "description": "The settings to change; null gives one its default back.",
+    "properties": {name: or_null(shape) for name, shape in _settings().items()},
+    "additionalProperties": False,
+    "examples": [{"paused": True}, {"lease_seconds": 3600, "max_queued": None}],
+}
+QUEUE = record(
+    {
+        "type": {"type": "string"},
+        **{
+            name: or_null(shape) if shape["default"] is None else shape for name, shape in _settings().items()
+        },
+        "counts": record({"queued": COUNT, "running": COUNT, "ended": COUNT}),
+        "pools": list_of({"type": "string"}, description="Those that are declared."),
+    }
+)
+POOL_BODY = record(
+    {
+        "hosts": map_of(
+            ref("Amounts"),
+            maxProperties=declared.MAX_HOSTS,
+            propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES, "pattern": "^[^/]*$"},
+            description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
+        )
+    },
+    {"projects": list_of(NAME, maxItems=declared.MAX_PROJECTS)},
+    additionalProperties=False,
+    examples=[
+        {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
+    ],
+)
+POOL = record(
+    {
+        "pool": {"type": "string"},
+        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED})),
+        "projects": list_of({"type": "string"}),
+        "waiting": COUNT,
+    }
+)
+ERROR = record(
+    {
+        "ok": {"const": False},
+        "error": record(
+            {
+                "code": {"type": "string"},
+                "message": {"type": "string", "description": "For people."},
+            },
+            {"field": {"type": "string", "description": "The one to blame, with the index in an array."}},
+        ),
+    },
+    examples=[
+        {
+            "ok": False,
+            "error": {
+                "code": "duplicate_request_id",
+                "message": "request_id 'd' of type 'vm' is taken by job 'd'",
+                "field": "request_id",
+            },
+        }
+    ],
+)
+CALLBACK_BODY = record(
+    {
+        "type": {"const": "job.admitted"},
+        "timestamp": MOMENT,
+        "data": ref("Job"),
+    }
+)
+
+NAMED: dict[str, Shape] = {
+    "Amount": AMOUNT,
+    "Amounts": AMOUNTS,
+    "Data": DATA,
+    "Job": JOB,
+    "Settings": SETTINGS_BODY,
+    "Queue": QUEUE,
+    "PoolBody": POOL_BODY,
+    "Pool": POOL,
+    "Error": ERROR,
+    "Called": CALLBACK_BODY,
+}

@@ -1,0 +1,184 @@
+"""The OpenAPI document: valid, of this service, and it names what there is and nothing else."""
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+from schemathesis.specs.openapi import definitions
+
+from rqueue import errors, tokens
+from rqueue.domain.caller import Role
+from rqueue.domain.job import Job, Reason, Status
+from rqueue.domain.pool import Pool
+from rqueue.web import openapi
+from rqueue.web.operation import OPERATIONS
+from rqueue.web.routes import INBOX_ROUTES, LOGIN_ROUTES, ROUTES
+from rqueue.web.schemas import ChangeBody, JobBody, ListQuery
+from tests.conftest import SEED_JOB, config_of, serving
+from tests.web.wire import ask, job
+
+ALL = (*ROUTES, *LOGIN_ROUTES, *INBOX_ROUTES)
+
+
+def read(guarded: bool = True, routes: Any = ALL) -> dict[str, Any]:
+    return json.loads(openapi.document(routes, guarded))
+
+
+def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method.upper(), path): said
+        for path, of_path in document["paths"].items()
+        for method, said in of_path.items()
+    }
+
+
+def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    root = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    return jsonschema.Draft202012Validator(root)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_it_is_valid_openapi_and_its_schemas_are_valid_too(guarded: bool) -> None:
+    document = read(guarded)
+    assert document["openapi"] == "3.1.0"
+    jsonschema.Draft202012Validator(definitions.OPENAPI_31).validate(document)
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                found: Any = document
+                for part in value["$ref"].removeprefix("#/").split("/"):
+                    found = found[part]
+            if isinstance(schema := value.get("schema"), dict):
+                jsonschema.Draft202012Validator.check_schema(schema)
+        for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            look(below)
+
+    look(document)
+
+
+@pytest.mark.parametrize("routes", [ROUTES, (*ROUTES, *LOGIN_ROUTES), (*ROUTES, *INBOX_ROUTES)])
+def test_every_route_that_is_served_is_in_it_and_no_other(routes: Any) -> None:
+    found = operations(read(routes=routes))
+    assert set(found) == {(method, re.sub(":[^}]*", "", path)) for method, path, _, _ in routes}
+    assert len({said["operationId"] for said in found.values()}) == len(found)
+    for (_, path), said in found.items():
+        named = {one["name"] for one in said["parameters"] if one["in"] == "path"}
+        assert named == set(re.findall(r"{(\w+)}", path))
+        assert len(said["summary"]) > 10
+        assert {"400", "417", "500"} < set(said["responses"])
+
+
+def test_a_handler_says_what_it_is_by_its_docstring_and_what_it_takes_by_its_operation() -> None:
+    for method, path, handler, _ in ALL:
+        written = path.replace("{path:.+}", "<anything>").replace("{", "<").replace("}", ">")
+        assert (handler.__doc__ or "").startswith(f"{method} {written}: ")
+        assert handler in OPERATIONS
+
+
+def test_every_parameter_and_field_of_a_body_is_there() -> None:
+    document = read()
+    found = operations(document)
+    query = {one["name"] for one in found["GET", "/v1/{type}/"]["parameters"] if one["in"] == "query"}
+    assert query == set(ListQuery().fields)
+    schemas = document["components"]["schemas"]
+    assert set(schemas["JobBody"]["properties"]) == set(JobBody().fields)
+    ways = [set(way["properties"]) for way in schemas["ChangeBody"]["oneOf"]]
+    assert ways == list(ChangeBody.WAYS)
+    headers = {
+        (key, one["name"])
+        for key, said in found.items()
+        for one in said["parameters"]
+        if one["in"] == "header"
+    }
+    assert headers == {
+        (("POST", "/v1/{type}/"), "traceparent"),
+        (("POST", "/v1/{type}/{request_id}"), "Prefer"),
+        (("DELETE", "/v1/{type}/{request_id}"), "Prefer"),
+    }
+
+
+def test_every_code_is_named_and_each_answer_has_a_status_of_its_own() -> None:
+    def below(kind: type[errors.RqueueError]) -> set[str]:
+        return {kind.code}.union(*(below(child) for child in kind.__subclasses__()))
+
+    document = read()
+    code = document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]
+    never_seen = {kind.code for kind in openapi.UNSEEN}
+    assert below(errors.RqueueError) - never_seen <= set(code["enum"]) <= set(openapi.codes())
+    for named in code["enum"]:
+        assert f"`{named}`" in code["description"]
+    used = set()
+    for said in operations(document).values():
+        for status, answer in said["responses"].items():
+            if int(status) < 400:
+                continue
+            (schema,) = (content["schema"] for content in answer["content"].values())
+            codes = schema["allOf"][1]["properties"]["error"]["properties"]["code"]["enum"]
+            assert codes
+            assert all(status == "417" or str(openapi.codes()[code][0]) == status for code in codes)
+            used |= set(codes)
+    # What no operation answers: other paths and methods, and kinds that only their children are.
+    kinds = {"conflict", "full", "unavailable"}
+    assert set(code["enum"]) - used == {"not_found", "method_not_allowed"} | kinds
+
+
+def test_who_may_ask_is_said_where_one_has_to_say_who_one_is() -> None:
+    open_, guarded = read(guarded=False), operations(read())
+    assert "securitySchemes" not in open_["components"]
+    assert not any("security" in said for said in operations(open_).values())
+    for method, path, _, right in ALL:
+        said = guarded[method, re.sub(":[^}]*", "", path)]
+        assert bool(said["security"]) == (right is not None)
+        assert {"bearer": []} in said["security"] or right is None
+        assert ({"session": [], "csrf": []} in said["security"]) == (right is not None and method != "GET")
+        assert ("403" in said["responses"]) == (right is not None or path.startswith("/inbox/{"))
+
+
+def test_the_fields_of_what_is_answered_are_there() -> None:
+    schemas = read()["components"]["schemas"]
+    moment, place = 5, ("n",)
+    full = Job(
+        *(1, moment, moment, moment, "d", "vm", "y", "{}", "abc", 5, Status.QUEUED, "p", place, 1, "x", "a"),
+        *(moment, 0, 0, Reason.BEHIND),
+    )
+    assert list(full.document()) == list(schemas["Job"]["properties"])
+    assert set(Pool("p", {}).document()) == set(schemas["Pool"]["properties"])
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("JobBody", SEED_JOB, {**SEED_JOB, "more": 1}),
+        ("JobBody", job(priority=2**53 - 1), job(priority=2**53)),
+        ("JobBody", job(data={"instances": [{"cpu": "500m"}]}), job(data={"instances": [{"cpu": "5 m"}]})),
+        ("JobBody", job("a" * 256), job("a" * 257)),
+        ("ChangeBody", {"after": "x", "before": "y"}, {"after": "x", "position": "front"}),
+        ("ChangeBody", {"priority": 83334}, {"priority": 5.5}),
+        ("Settings", {"lease_seconds": None, "paused": True}, {"lease_seconds": 0}),
+        ("PoolBody", {"hosts": {"n": {"VCPU": 1}}}, {"hosts": {"n/m": {"VCPU": 1}}}),
+    ],
+)
+def test_what_the_service_takes_it_allows_and_what_is_refused_it_does_not(
+    name: str, good: Any, bad: Any
+) -> None:
+    check = validator(read(), name)
+    assert check.is_valid(good)
+    assert not check.is_valid(bad)
+
+
+async def test_it_is_served_to_all_and_is_of_the_service_that_is_asked(
+    service: Any, tmp_path: Any, redis_url: str, namespace: str
+) -> None:
+    answer = await ask(service, "GET", "/openapi.json")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    assert answer.json == read(False, (*ROUTES, *INBOX_ROUTES))
+    _, entry = tokens.make("a", Role.ADMIN, (), ())
+    tokens.add(tmp_path / "t", entry)
+    async with serving(config_of(namespace, tokens_file=tmp_path / "t"), redis_url) as guarded:
+        answer = await ask(guarded, "GET", "/openapi.json/")
+        assert answer.json == read(True, ALL)
