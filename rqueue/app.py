@@ -29,6 +29,7 @@ from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
+from rqueue.store.cluster import Cluster
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
 from rqueue.store.gauges import GaugeReader
@@ -193,7 +194,7 @@ def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> 
     app.cleanup_ctx.append(others)
 
 
-def _redis(config: Config, url: str, files: Files) -> Pipeline:
+def _redis(config: Config, url: str, files: Files) -> Pipeline | Cluster:
     password = context = None
     if (path := config.redis_password_file) is not None:
         # The end of a line is the editor's, spaces may be the password's.

@@ -79,7 +79,7 @@ SETTINGS = (
         "REDIS_URL",
         "",
         str,
-        "redis://, rediss://, unix:// or redis+sentinel://; empty: an embedded server in RQUEUE_DATA_DIR",
+        "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; empty: an embedded server",
     ),
     Setting("REDIS_URL_FILE", "", _file, "a file that holds RQUEUE_REDIS_URL, such as a mounted Secret"),
     Setting("REDIS_USERNAME", "", str, "the user at Redis, where the URL names none"),

@@ -91,6 +91,8 @@ class Reaper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._confirmed = True
+        # Types that Redis does not serve while it serves others.
+        self._away: set[str] = set()
 
     # --- from outside ------------------------------------------------------------------------------
 
@@ -156,9 +158,23 @@ class Reaper:
         """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
         types = await self._store.types()
         for start in range(0, len(types), TYPES_AT_ONCE):
-            await asyncio.gather(*map(self._look_at_due, types[start : start + TYPES_AT_ONCE]))
+            some = types[start : start + TYPES_AT_ONCE]
+            found = await asyncio.gather(*map(self._look_at_due, some), return_exceptions=True)
+            self._go_on_without(dict(zip(some, found, strict=True)))
         self._last_tick = time.monotonic()
         await self._admit_woken()
+
+    def _go_on_without(self, found: dict[str, BaseException | None]) -> None:
+        """A node of a cluster that is away keeps its own types from being served, and no others."""
+        failed = {type_: error for type_, error in found.items() if error is not None}
+        for error in failed.values():
+            if not isinstance(error, Unavailable) or len(failed) == len(found):
+                raise error
+        for type_ in self._away.intersection(found).difference(failed):
+            log.info("type %r is served again", type_)
+        for type_ in set(failed) - self._away:
+            log.warning("type %r is not served: %s", type_, failed[type_])
+        self._away = self._away.difference(found).union(failed)
 
     async def drain(self) -> None:
         """Wait until every delivery that this process has taken on is settled."""
@@ -228,7 +244,9 @@ class Reaper:
             for _ in range(0 if self._stopping else len(self._woken)):
                 type_, pool = next(iter(self._woken))
                 del self._woken[type_, pool]
-                await self._admit(type_, pool)
+                # It stays in `wake`; `due` says so when the type is served again.
+                if type_ not in self._away:
+                    await self._admit(type_, pool)
 
     async def _admit(self, type_: str, pool: str) -> None:
         asked = time.monotonic()

@@ -21,7 +21,8 @@ import aiohttp
 import fakeredis
 import pytest
 from aiohttp import web
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import NoScriptError, ResponseError
 
 from rqueue import app as composition
@@ -37,6 +38,7 @@ from rqueue.traces import Traces
 from rqueue.web.context import STORE
 from rqueue.web.schemas import draft as draft_of
 from rqueue.web.server import listening
+from tests.faults.cluster_servers import Nodes, clustered
 
 START = 1_800_000_000_000_000  # the microsecond at which a test's clock starts
 
@@ -100,7 +102,10 @@ async def _emptied(redis: "Redis", namespace: str) -> None:
 
 
 def redis_at(url: str) -> "Redis":
-    """redis-py's own client, for a test to look into a server beside the service."""
+    """redis-py's own client, for a test to look into a server, or a cluster, beside the service."""
+    if "+cluster://" in url:
+        nodes = [ClusterNode(*host.rsplit(":", 1)) for host in url.partition("://")[2].split(",")]
+        return RedisCluster(startup_nodes=nodes, decode_responses=True, encoding_errors="replace")
     return Redis.from_url(url, decode_responses=True, encoding_errors="replace")
 
 
@@ -112,6 +117,9 @@ class Faked:
 
     async def call(self, *words: Any, write: bool = False) -> Any:
         return (await self.calls(words))[0]
+
+    async def primaries(self) -> "tuple[Faked]":
+        return (self,)
 
     async def calls(self, *commands: Any, write: bool = False) -> list[Any]:
         replies = []
@@ -134,6 +142,13 @@ def server(request: pytest.FixtureRequest) -> str:
     if request.param == "fakeredis":
         return ""
     return str(request.getfixturevalue({"valkey": "valkey_url", "redis": "debian_url"}[request.param]))
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A Redis Cluster. Who breaks it has one of their own."""
+    with clustered(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
 
 
 @pytest.fixture

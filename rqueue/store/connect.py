@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +24,16 @@ from redis.credentials import CredentialProvider
 
 from rqueue.errors import Refused
 from rqueue.files import Watched
+from rqueue.store.cluster import Address, Cluster
 from rqueue.store.pipeline import CONNECT_SECONDS, REPLY_SECONDS, Pipeline, Replicas
 from rqueue.store.sentinel import SentinelPipeline, Sentinels
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
+PORT = 6379
 SENTINEL_PORT = 26379
 
 _TIMES: dict[str, Any] = {
@@ -39,6 +46,9 @@ _SENTINEL_URL = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://(?P<user>([^@/?#\s]*@)?)(?P<hosts>[^@/?#\s]+)"
     r"/(?P<name>[^/?#\s]+)(?P<rest>(/[0-9]*)?(\?[^#\s]*)?)"
 )
+_CLUSTER_URL = re.compile(
+    r"(?P<scheme>rediss?)\+cluster://(?P<user>([^@/?#\s]*@)?)(?P<hosts>[^@/?#\s]+)/?(?P<rest>(\?[^#\s]*)?)"
+)
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>[0-9]{1,5}))?")
 _UNREADABLE = "RQUEUE_REDIS_URL is not a URL that can be read; a password in it must be percent-encoded"
 
@@ -49,8 +59,8 @@ def connect(
     password: Watched[str] | None = None,
     tls: Watched[ssl.SSLContext] | None = None,
     replicas: Replicas | None = None,
-) -> Pipeline:
-    """The way to the server at a URL. Connects at the first command. Raises Refused for another URL.
+) -> Pipeline | Cluster:
+    """The way to the server, or cluster, at a URL. Connects at the first command. Raises Refused for another.
 
     Each connection takes the password and the context of that moment; without `tls` a rediss:// URL goes by
     the system's authorities, or by its own `ssl_` options. The password is that of the servers that hold the
@@ -59,6 +69,48 @@ def connect(
     scheme = next((one for one in SCHEMES if url.startswith(f"{one}://")), "")
     if not scheme:
         raise Refused(f"RQUEUE_REDIS_URL must begin with one of: {', '.join(f'{s}://' for s in SCHEMES)}")
+    if scheme.endswith("+cluster"):
+        return _cluster(url, username, password, tls, replicas)
+    return _pipeline(scheme, url, username, password, tls, replicas)
+
+
+def _cluster(
+    url: str,
+    username: str,
+    password: Watched[str] | None,
+    tls: Watched[ssl.SSLContext] | None,
+    replicas: Replicas | None,
+) -> Cluster:
+    """All nodes take the same credentials and options."""
+    parts = _CLUSTER_URL.fullmatch(url)
+    hosts = [_HOST.fullmatch(host) for host in parts["hosts"].split(",")] if parts else []
+    if not parts or not all(hosts):
+        raise Refused(_UNREADABLE)
+
+    def make(address: Address, tag: str) -> Pipeline:
+        host, port = address
+        if ":" in host:
+            host = f"[{host}]"
+        node_url = f"{parts['scheme']}://{parts['user']}{host}:{port}{parts['rest']}"
+        # What is written before a WAIT has to lie on the same node.
+        there = replicas and replace(replicas, key=f"{replicas.key}:{{{tag}}}")
+        return _pipeline(parts["scheme"], node_url, username, password, tls, there)
+
+    seeds = [(host["host"].strip("[]"), int(host["port"] or PORT)) for host in filter(None, hosts)]
+    # Refused now rather than at the first command.
+    for seed in seeds:
+        make(seed, "")
+    return Cluster(seeds, make)
+
+
+def _pipeline(
+    scheme: str,
+    url: str,
+    username: str,
+    password: Watched[str] | None,
+    tls: Watched[ssl.SSLContext] | None,
+    replicas: Replicas | None,
+) -> Pipeline:
     pool: ConnectionPool
     try:
         if scheme.endswith("+sentinel"):

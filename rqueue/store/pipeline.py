@@ -59,7 +59,13 @@ class Redis(Protocol):
         """The reply to one command. Raises ResponseError with the server's words, or another RedisError."""
 
     async def calls(self, *commands: Sequence[Word], write: bool = False) -> list[Any]:
-        """The replies to commands that are sent together; raises the first error among them."""
+        """The replies to commands that are sent together; raises the first error among them.
+
+        Those that follow each other and are of one type are on one connection, one after the other.
+        """
+
+    async def primaries(self) -> "Sequence[Redis]":
+        """The servers that share the keys, to be asked what is of no key: INFO, or SCAN of all there is."""
 
 
 class NotReplicated(RedisError):
@@ -153,6 +159,10 @@ class Pipeline:
             if isinstance(reply, ResponseError):
                 raise _counted(reply)
         return replies
+
+    async def primaries(self) -> "Sequence[Pipeline]":
+        """As in Redis."""
+        return (self,)
 
     def leave(self, address: tuple[str, int]) -> None:
         """Go on at the server of this host and port: connections to another are broken, and made anew."""
@@ -339,6 +349,7 @@ class _Lane(asyncio.Protocol):
         self._owed: deque[asyncio.Future[Any]] = deque()
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._closed = False
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -352,7 +363,9 @@ class _Lane(asyncio.Protocol):
 
     def send(self, entries: list[_Entry]) -> None:
         """Write commands at once, or as soon as there is a connection."""
-        if self._transport is None:
+        if self._closed:
+            _fail([future for _, future in entries], exceptions.ConnectionError, "the connection was closed")
+        elif self._transport is None:
             self._unsent += entries
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open())
@@ -363,7 +376,8 @@ class _Lane(asyncio.Protocol):
             self._transport.write(b"".join([packed for packed, _ in entries]))
 
     async def close(self) -> None:
-        """Break the connection; whoever still waits for a reply gets an error."""
+        """Break the connection, for good; whoever still waits for a reply gets an error."""
+        self._closed = True
         while self._opening is not None and not self._opening.done():
             # Again and again: asyncio.timeout and wait_for, in which redis-py connects, may lose one.
             self._opening.cancel()

@@ -4,6 +4,7 @@ All that is decided is decided in Lua; here arguments are put in order and answe
 errors. Knows no HTTP and calls nobody back.
 """
 
+import asyncio
 import itertools
 import logging
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
+from redis.exceptions import RedisError
 
 from rqueue import errors, metrics
 from rqueue.domain.caller import ANYONE, Caller
@@ -436,15 +438,22 @@ class Store:
         return str(secret)
 
     async def check(self) -> None:
-        """Run a script that may write, and look at the server's settings. Raises Unavailable, saying why."""
+        """Run a script that may write, and look at each server's settings. Raises Unavailable, saying why.
+
+        A server of a cluster may be away: types that are not there are served on.
+        """
         with answers(""):
-            _, info = await self._redis.calls(("EVAL", _MAY_WRITE, 1, self._keys.ready), ("INFO", "memory"))
-        policy = re.search(r"^maxmemory_policy:(\S*)", info, re.MULTILINE)
-        found = policy[1] if policy else "that it does not tell"
-        if found != "noeviction":
-            raise errors.NotReady(
-                f"Redis has maxmemory-policy {found}, which deletes jobs silently; set noeviction"
+            await self._redis.call("EVAL", _MAY_WRITE, 1, self._keys.ready)
+            servers = await self._redis.primaries()
+            told = await asyncio.gather(
+                *(server.call("INFO", "memory") for server in servers), return_exceptions=True
             )
+            for info in told:
+                if isinstance(info, RedisError) and len(servers) > 1:
+                    continue
+                if isinstance(info, BaseException):
+                    raise info
+                _keeps_all(info)
 
     async def put_arrival(self, arrived: str, kept: int) -> None:
         """Put what arrived in the inbox, which keeps only so many of the newest."""
@@ -461,3 +470,12 @@ class Store:
     def _nonce(self) -> str:
         """A name for one call that no other has. Counted: a random one is a system call, 6 µs of a create."""
         return str(next(self._calls))
+
+
+def _keeps_all(info: str) -> None:
+    policy = re.search(r"^maxmemory_policy:(\S*)", info, re.MULTILINE)
+    found = policy[1] if policy else "that it does not tell"
+    if found != "noeviction":
+        raise errors.NotReady(
+            f"Redis has maxmemory-policy {found}, which deletes jobs silently; set noeviction"
+        )

@@ -7,8 +7,6 @@ from typing import Any
 import yaml
 from helm_python import Chart
 
-from rqueue.store.connect import SCHEMES
-
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "rqueue"
 NAMESPACE = "team"
@@ -22,15 +20,7 @@ def values(case: str) -> dict[str, Any]:
     return read
 
 
-def scheme(case: str) -> str:
-    """That of the Redis URL that a file in ci/ names; redis where it names none."""
-    return str(values(case).get("redis", {}).get("url", "redis")).partition(":")[0]
-
-
-FILES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
-CASES = [case for case in FILES if scheme(case) in SCHEMES]
-# Whose URL the service does not read yet. The chart refuses them for as long.
-LATER = [case for case in FILES if scheme(case) not in SCHEMES]
+CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from helm_python import Chart, lint, package
 from helm_python.errors import HelmError
 
 from rqueue import __version__
-from tests.helm.chart import CASES, CHART, LATER, NAMESPACE, RELEASE, Rendered, pods, render, values
+from tests.helm.chart import CASES, CHART, NAMESPACE, RELEASE, Rendered, pods, render, values
 from tests.helm.crds import SCHEMAS
 
 KUBERNETES = ("1.25", "1.31", "1.37")
@@ -162,17 +162,11 @@ def test_alone_it_brings_a_valkey_and_nothing_that_needs_more() -> None:
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
-@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls", "sentinel"])
+@pytest.mark.parametrize("case", ["redis", "redis-url-secret", "redis-tls", "sentinel", "cluster"])
 def test_an_external_redis_is_one_value(case: str) -> None:
     rendered = render(values(case))
     assert not rendered.of("StatefulSet")
     assert not any("valkey" in o["metadata"]["name"] for o in rendered.objects)
-
-
-@pytest.mark.parametrize("case", LATER)
-def test_a_url_that_the_service_does_not_read_yet_is_refused(case: str) -> None:
-    with pytest.raises(HelmError, match="does not read Cluster's URLs yet"):
-        render(values(case))
 
 
 def test_rights_are_asked_for_only_where_tokens_are_reviewed() -> None:

@@ -10,6 +10,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSL
 
 from rqueue.errors import Refused
 from rqueue.files import Files
+from rqueue.store.cluster import Cluster
 from rqueue.store.connect import connect
 from rqueue.store.pipeline import Pipeline
 from rqueue.store.sentinel import SentinelPipeline
@@ -90,6 +91,41 @@ def test_tls_is_for_sentinels_and_servers_with_the_context_of_that_moment(tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("url", "seeds", "of"),
+    [
+        ("redis+cluster://h", [("h", 6379)], {"password": None}),
+        ("redis+cluster://h1:1,h-2.x,[fd00::2]:3/", [("h1", 1), ("h-2.x", 6379), ("fd00::2", 3)], {}),
+        ("redis+cluster://u:p%40%2F@h,i", [("h", 6379), ("i", 6379)], {"username": "u", "password": "p@/"}),
+        ("rediss+cluster://:p@h?ssl_check_hostname=false", [("h", 6379)], {"password": "p"}),
+    ],
+)
+def test_a_url_of_a_cluster_names_some_nodes_and_who_asks_all_of_them(url, seeds, of):
+    way = connect(url)
+    assert isinstance(way, Cluster)
+    assert way._seeds == seeds
+    for address in (*seeds, ("::1", 9)):
+        connection = made(way._pipeline(address))
+        assert (connection.host, connection.port) == address
+        assert isinstance(connection, SSLConnection) is url.startswith("rediss")
+        assert {name: getattr(connection, name) for name in of} == of
+
+
+def test_a_cluster_s_nodes_take_the_password_and_the_context_of_that_moment(tmp_path: Path):
+    context, files = ssl.create_default_context(), Files()
+    (tmp_path / "f").write_text("secret")
+    password = files.watched("P", lambda content: content.decode(), tmp_path / "f")
+    way = connect(
+        "rediss+cluster://h", "u", password, files.watched("TLS", lambda _: context, tmp_path / "f")
+    )
+    assert isinstance(way, Cluster)
+    connection = made(way._pipeline(("i", 1)))
+    assert connection.credential_provider.get_credentials() == ("u", "secret")
+    assert connection.ssl_context.context is context
+    with pytest.raises(Refused, match="RQUEUE_REDIS_USERNAME"):
+        connect("redis+cluster://v:q@h", "u")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://a",
@@ -116,6 +152,15 @@ def test_tls_is_for_sentinels_and_servers_with_the_context_of_that_moment(tmp_pa
         "redis+sentinel://u:s3@cret@h/m",
         "redis+sentinel://u:s3#cret@h/m",
         "redis+sentinel://u:s3?cret@h/m",
+        "redis+cluster://",
+        "redis+cluster://h,",
+        "redis+cluster://h:p",
+        "redis+cluster://::1",
+        "redis+cluster://h/0",
+        "redis+cluster://h?nonsense=1",
+        "redis+cluster://u:s3/cret@h",
+        "redis+cluster://u:s3@cret@h",
+        "redis+cluster://u:s3#cret@h",
         "redis://h/m",
     ],
 )

@@ -187,10 +187,13 @@ async def test_closing_ends_who_still_waits(real, redis_url):
     await pipeline.__aexit__()
     with pytest.raises(exceptions.ConnectionError, match=r"closed|cannot connect"):
         await waiting
+    # Nobody would close what is opened from now on.
+    with pytest.raises(exceptions.ConnectionError, match="closed"):
+        await pipeline.call("PING")
 
 
 @pytest.mark.parametrize(
-    "url", ["http://a", "redis+cluster://a:1", "redis://a:port", "redis://a/?socket_timeout=x"]
+    "url", ["http://a", "redis+nothing://a:1", "redis://a:port", "redis://a/?socket_timeout=x"]
 )
 def test_a_url_that_cannot_be_read_is_refused_without_being_shown(url):
     with pytest.raises(Refused) as raised:

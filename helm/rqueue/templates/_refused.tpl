@@ -17,9 +17,6 @@
 {{- if and $redis.url $redis.urlSecret.name -}}
 {{- fail "redis.url and redis.urlSecret are both set; expected one of them" -}}
 {{- end -}}
-{{- if and $redis.url (not (regexMatch "^rediss?([+]sentinel)?://" $redis.url)) -}}
-{{- fail (printf "redis.url: version %s of the service does not read Cluster's URLs yet; expected redis://, rediss:// or redis+sentinel://" .Chart.AppVersion) -}}
-{{- end -}}
 {{- if include "rqueue.builtin" . -}}
 {{- if or $redis.username $redis.passwordSecret.name $redis.tls.secretName -}}
 {{- fail "redis.username, redis.passwordSecret and redis.tls are for a Redis of your own; set redis.url or redis.urlSecret" -}}
