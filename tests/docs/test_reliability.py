@@ -20,5 +20,5 @@ def test_no_promise_was_broken() -> None:
     for line in RECORD.read_text().splitlines():
         row = json.loads(line)
         assert row["beyond"] == 0, row
-        # Without replicas that confirm, a failover may lose what it had not copied; its row says so.
-        assert (row["lost"] == row["admitted_again"] == 0) or row["note"], row
+        # Without replicas that confirm, a failover may lose what was not copied yet.
+        assert row["lost"] == row["admitted_again"] == 0 or row["fault"].endswith("without it"), row

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.load import Outcome
 from tests.faults.report import write
 
-Record = Callable[..., None]
+Record = Callable[[str, int, Outcome], None]
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def thorough(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    """Writes a row of docs/reliability.md: the fault, how often, what the load saw, and a note."""
+    """Writes a row of docs/reliability.md: the fault, how often, what the load saw."""
 
-    def record(fault: str, times: int, outcome: Outcome, note: str = "") -> None:
+    def record(fault: str, times: int, outcome: Outcome) -> None:
         file: Path | None = request.config.getoption("--record")
         if file is not None:
-            write(file, fault, times, outcome, note)
+            write(file, fault, times, outcome)
 
     return record

@@ -28,12 +28,11 @@ COLUMNS = (
 )
 
 
-def write(file: Path, fault: str, times: int, outcome: Outcome, note: str = "") -> None:
+def write(file: Path, fault: str, times: int, outcome: Outcome) -> None:
     """Append what a fault came to."""
     recovered = outcome.recovered
     row = {
         "fault": fault,
-        "note": note,
         "times": times,
         "rate": round((sum(outcome.answers.values()) - outcome.answers[503]) / outcome.seconds),
         "accepted": outcome.accepted,
@@ -58,7 +57,7 @@ def table(record: str) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * (len(COLUMNS) - 1)}"]
     for row in newest.values():
         cells = [
-            row["fault"] + (f" ({row['note']})" if row["note"] else ""),
+            row["fault"],
             *(f"{row[name]:,}" for name in ("times", "rate", "accepted", "lost", "beyond")),
             *(f"{row[name]:,}" for name in ("admitted_again", "called_again", "unavailable")),
             f"{row['slowest']:g}",

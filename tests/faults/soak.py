@@ -64,8 +64,8 @@ async def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], Non
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
         await on.load.finish()
-        await on.sound()
         found.memory_mib = [_memory_mib(service.process.pid) for service in on.replicas]
+        await on.sound()
         faults = [event for service in on.replicas for event in service.log if event["level"] == "ERROR"]
     found.outcome.sound()
     assert not faults, faults[:3]

@@ -62,7 +62,9 @@ class Stage:
         return time.monotonic() - began
 
     async def sound(self) -> None:
-        """Assert that all keys agree and that no host is charged beyond what it has."""
+        """End the replicas, and assert that all keys agree and that no host is charged beyond what it has."""
+        for service in self.replicas:
+            assert await service.end() == 0
         async with self.redis.client() as redis:
             await invariants.check(redis, "rqueue")
             await invariants.capacity_kept(redis, "rqueue")

@@ -13,7 +13,7 @@ from tests.conftest import redis_at
 from tests.faults.cluster_servers import Nodes, clustered, until
 from tests.faults.conftest import Record
 from tests.faults.load import Load, loaded
-from tests.process import running
+from tests.process import Running, running
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -26,10 +26,12 @@ class Scene:
     """A service with its cluster, and a load on it."""
 
     nodes: Nodes
+    service: Running
     load: Load
 
     async def sound(self) -> None:
-        """Assert that all keys agree and that no host is charged beyond what it has."""
+        """End the service, and assert that all keys agree and that no host is charged beyond what it has."""
+        assert await self.service.end() == 0
         for type_ in TYPES:
             owner = await asyncio.to_thread(self.nodes.owner, f"{{{type_}}}")
             async with redis_at(f"redis://{owner.address}") as redis:
@@ -46,7 +48,7 @@ async def scene(folder: Path, **settings: str) -> AsyncIterator[Scene]:
             running(folder, REDIS_URL=nodes.url, **settings) as service,
             loaded(service.url, types=TYPES) as load,
         ):
-            yield Scene(nodes, load)
+            yield Scene(nodes, service, load)
 
 
 async def test_a_primary_dies(tmp_path: Path, record: Record, thorough: bool) -> None:

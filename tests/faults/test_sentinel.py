@@ -12,7 +12,7 @@ from tests import invariants
 from tests.faults.conftest import Record
 from tests.faults.load import Load, loaded
 from tests.faults.servers import Watched, in_step, watched
-from tests.process import running
+from tests.process import Running, running
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -41,7 +41,7 @@ WAYS: tuple[Callable[[Watched], Awaitable[None]], ...] = (killed, asked_for, hun
 
 
 @asynccontextmanager
-async def scene(folder: Path, wait: int) -> AsyncIterator[tuple[Watched, Load]]:
+async def scene(folder: Path, wait: int) -> AsyncIterator[tuple[Watched, list[Running], Load]]:
     """Two replicas of the service on a Redis with sentinels, and a load on them."""
     async with watched(folder) as redis, AsyncExitStack() as stack:
         settings = {
@@ -53,7 +53,7 @@ async def scene(folder: Path, wait: int) -> AsyncIterator[tuple[Watched, Load]]:
         }
         services = [await stack.enter_async_context(running(folder, **settings)) for _ in range(2)]
         async with loaded(*(service.url for service in services)) as load:
-            yield redis, load
+            yield redis, services, load
 
 
 async def replaced(redis: Watched, load: Load, times: int) -> None:
@@ -72,14 +72,16 @@ async def test_no_job_is_lost_whose_write_waited_for_the_replica(
     tmp_path: Path, record: Record, thorough: bool
 ) -> None:
     times = 10 if thorough else 2
-    async with scene(tmp_path, wait=1) as (redis, load):
+    async with scene(tmp_path, wait=1) as (redis, services, load):
         await replaced(redis, load, times)
         outcome = await load.finish()
+        for service in services:
+            assert await service.end() == 0
         async with (await redis.primary()).client() as client:
             await invariants.check(client, "rqueue")
             await invariants.capacity_kept(client, "rqueue")
     outcome.sound()
-    record("the primary is replaced by Sentinel", times, outcome, "`RQUEUE_WAIT_REPLICAS=1`")
+    record("Sentinel replaces the primary, with RQUEUE_WAIT_REPLICAS=1", times, outcome)
 
 
 async def test_what_is_lost_without_waiting_is_counted(
@@ -89,7 +91,7 @@ async def test_what_is_lost_without_waiting_is_counted(
     if not thorough:
         pytest.skip("NOT TRIED without --thorough: nothing is asserted of what it counts")
     times = 10
-    async with scene(tmp_path, wait=0) as (redis, load):
+    async with scene(tmp_path, wait=0) as (redis, _, load):
         await replaced(redis, load, times)
         outcome = await load.finish(seconds=20)
-    record("the primary is replaced by Sentinel", times, outcome, "without waiting for replicas")
+    record("Sentinel replaces the primary, without it", times, outcome)
