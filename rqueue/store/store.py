@@ -298,9 +298,11 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, failed, expired, *found = await self._run(
+            more, pools, failed, expired, damaged, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
+        for request_id, said in damaged:
+            log.error("nothing can be done about %s: %s", self._keys.of(type_, "job:") + request_id, said)
         for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
             if number:
                 metrics.LAPSED.cell(type_, status)[0] += number
