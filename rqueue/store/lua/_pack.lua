@@ -19,7 +19,7 @@ local work = 0
 -- `spent`, as it came, until `complete`.
 local function read(hosts, fields, held)
   local names, number_of, capacity, free, full = hosts.names, hosts.number_of, hosts.capacity, hosts.free, hosts.full
-  local spent, match, finite = hosts.spent, string.match, finite
+  local spent, match, tonumber = hosts.spent, string.match, tonumber
   for i = 1, #fields, 2 do
     local field, amount = fields[i], fields[i + 1]
     local used = not held and amount or held[field]
@@ -27,8 +27,10 @@ local function read(hosts, fields, held)
       spent[#spent + 1], spent[#spent + 2] = field, amount
     else
       local name, resource = match(field, "^([^/]*)/(.*)$")
-      amount, used = finite(amount), finite(used) or 0
-      if name and amount then
+      amount, used = tonumber(amount), tonumber(used) or 0
+      -- Not so for nan and inf, as `finite` has it; a call of that for each field would be felt.
+      if used - used ~= 0 then used = 0 end
+      if name and amount and amount - amount == 0 then
         local host, column = number_of[name], free[resource]
         if not host then
           host = #names + 1

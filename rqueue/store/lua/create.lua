@@ -51,7 +51,7 @@ if max_queued and redis.call("ZCARD", queue) + count > max_queued then return { 
 local now_us = moment(now)
 local created = text(now_us)
 local number = redis.call("INCRBY", seq, count) - count
-assert(number >= 0 and number + count <= MAX_ID, "seq is not the ID of a job")
+assert(number >= 0 and number + count <= MAX_ID, seq .. " is no ID of a job")
 local last = redis.call("ZREVRANGE", queue, 0, 0, "WITHSCORES")[2]
 -- The priority of one that comes last: when it came, or one more than the last has.
 local back = math.max(now_us, last and tonumber(last) + 1 or now_us)
