@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,9 +29,10 @@ from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
+from rqueue.store.check import Check, Fault
 from rqueue.store.cluster import Cluster
 from rqueue.store.connect import connect
-from rqueue.store.embedded import embedded
+from rqueue.store.embedded import embedded, running
 from rqueue.store.gauges import GaugeReader
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Pipeline, Replicas
@@ -285,6 +286,27 @@ def serve(config: Config, started: Callable[[str, str], None]) -> None:
             _serve(config, sock, Place(url, redis_url, f"{near}/inbox/"), started)
         if died.is_set():
             raise Refused(f"the embedded server ended by itself; its log is in {config.data_dir}/redis.log")
+
+
+def check(
+    config: Config,
+    found: Callable[[Fault], None],
+    repair: bool = False,
+    types: Sequence[str] = (),
+    looked: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Look for what the keys do not agree about, and with `repair` mend it; `found` is told of each fault.
+
+    Raises Refused or Unavailable where Redis cannot be looked at.
+    """
+    url = config.redis_url or running(config.data_dir)
+
+    async def main() -> None:
+        async with _redis(config, url, Files()) as redis:
+            async for fault in Check(redis, config.namespace, repair, types, looked=looked).faults():
+                found(fault)
+
+    asyncio.run(main())
 
 
 def _serve(config: Config, sock: socket.socket, place: Place, started: Callable[[str, str], None]) -> None:

@@ -3,15 +3,18 @@
 import logging
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
+import orjson
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from rqueue import __version__, app, config, tokens
 from rqueue.domain.caller import Role
-from rqueue.errors import NotReady, Refused
+from rqueue.errors import NotReady, Refused, Unavailable
 from rqueue.probe import ask
+from rqueue.store.check import FAULTS, Fault
 from rqueue.supervisor import Line
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -88,6 +91,49 @@ def healthcheck() -> None:
     except (Refused, NotReady) as error:
         click.echo(f"rqueue: {error.message}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Mend what is found. Nothing is deleted: see docs/repair.md.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, instead of text for people.")
+@click.option("--type", "types", multiple=True, help="Only this type; again for more; none: all there are.")
+def check(repair: bool, as_json: bool, types: tuple[str, ...]) -> None:
+    """Find what the keys in Redis do not agree about, by the service's own settings, while it runs.
+
+    \b
+    Status 0: nothing was found, or all of it is mended.
+    Status 1: something was found.
+    Status 2: it could not be looked at.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TimeElapsedColumn
+
+    left = 0
+
+    def found(fault: Fault) -> None:
+        nonlocal left
+        left += not fault.mended
+        line = orjson.dumps(asdict(fault)).decode() if as_json else _line(fault)
+        console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)
+
+    columns = ("[progress.description]{task.description}", "{task.completed} jobs", TimeElapsedColumn())
+    console = Console()
+    try:
+        settings = config.read()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("looking", total=None)
+            app.check(settings, found, repair, types, lambda jobs: progress.advance(task, jobs))
+    except (Refused, Unavailable) as error:
+        click.echo(f"rqueue: {error.message}", err=True)
+        sys.exit(2)
+    sys.exit(1 if left else 0)
+
+
+def _line(fault: Fault) -> str:
+    what, mend = FAULTS[fault.code]
+    about = f" ({fault.about})" if fault.about else ""
+    done = "mended: " if fault.mended else ""
+    return f"{fault.code} {fault.key}: {what}{about}; {done}{mend}"
 
 
 def _started(url: str, redis_url: str) -> None:

@@ -79,6 +79,7 @@ class Reaper:
         self._store = store
         self._callbacks = callbacks
         self._claim_ms = int((callbacks.round_seconds + CLAIM_MARGIN) * 1000)
+        self._types: list[str] = []
         self._woken: dict[tuple[str, str], None] = {}
         self._bell = asyncio.Event()
         self._passing = asyncio.Lock()
@@ -156,7 +157,12 @@ class Reaper:
 
     async def tick(self) -> None:
         """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
-        types = await self._store.types()
+        try:
+            self._types = types = await self._store.types()
+        except StoreDamaged as error:
+            # Until it is mended, with those that were there when it was whole.
+            log.error("%s: %s", error.code, error.message)
+            types = self._types
         for start in range(0, len(types), TYPES_AT_ONCE):
             some = types[start : start + TYPES_AT_ONCE]
             found = await asyncio.gather(*map(self._look_at_due, some), return_exceptions=True)

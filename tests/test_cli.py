@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from redis import Redis
 
 from rqueue import config, tokens
 from tests.conftest import redis_at
@@ -506,3 +507,59 @@ async def test_two_colons_are_all_addresses(tmp_path):
     async with serving(tmp_path, RQUEUE_TOKENS_FILE=str(file), RQUEUE_HOST="::") as service:
         assert (await service.call("GET", "/healthz"))[0] == 200
         assert (await service.call("POST", "/inbox/x", {}))[0] == 200
+
+
+@contextmanager
+def at_a_server(url: str) -> Iterator[dict[str, str]]:
+    """The settings of a namespace of its own, which is gone afterwards."""
+    namespace = f"test-{os.urandom(6).hex()}"
+    with Redis.from_url(url) as redis:
+        try:
+            yield {"RQUEUE_REDIS_URL": url, "RQUEUE_NAMESPACE": namespace}
+        finally:
+            if names := [*redis.scan_iter(f"{namespace}:*")]:
+                redis.unlink(*names)
+
+
+def test_check_says_what_it_finds_and_mends(tmp_path, valkey_url):
+    with at_a_server(valkey_url) as settings, Redis.from_url(valkey_url) as redis:
+        queue = f"{settings['RQUEUE_NAMESPACE']}:{{vm}}:queue"
+        redis.sadd(f"{settings['RQUEUE_NAMESPACE']}:types", "vm")
+        redis.set(queue.replace("queue", "seq"), 1)
+        redis.zadd(queue, {"stranger": 1, "other": 2})
+
+        found = ended("check", cwd=tmp_path, **settings)
+        assert (found.returncode, found.stderr) == (1, "")
+        assert [line.partition(":")[0].split()[0] for line in found.stdout.splitlines()] == ["stranger"] * 2
+        assert queue in found.stdout
+        assert "taken out" in found.stdout
+        told = ended("check", "--json", cwd=tmp_path, **settings).stdout.splitlines()
+        assert [json.loads(line)["key"] for line in told] == [queue, queue]
+        assert ended("check", "--type", "kube", cwd=tmp_path, **settings).returncode == 0
+        assert redis.zcard(queue) == 2
+
+        mended = ended("check", "--repair", cwd=tmp_path, **settings)
+        assert (mended.returncode, mended.stdout.count("mended: ")) == (0, 2)
+        assert redis.zcard(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({}, "no embedded server answers at"),
+        ({"RQUEUE_REDIS_URL": "redis://127.0.0.1:1"}, "does not answer"),
+        ({"RQUEUE_NONSENSE": "1"}, "there is no setting"),
+    ],
+)
+def test_check_says_why_it_could_not_look(tmp_path, settings, complaint):
+    done = ended("check", cwd=tmp_path, **settings)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+
+
+async def test_check_looks_at_the_embedded_server_while_the_service_runs(tmp_path):
+    async with serving(tmp_path) as service:
+        body = {"request_id": "a", "owner_id": "y", "callback": "a"}
+        assert (await service.call("POST", "/v1/vm/", body))[0] == 201
+        done = await asyncio.to_thread(ended, "check", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -13,11 +13,11 @@ import orjson
 import redis.exceptions
 
 from rqueue import errors
-from rqueue.domain.demand import exceeds
-from rqueue.domain.job import MAX_MOMENT, Draft, Job, Reason, Status
+from rqueue.domain.demand import MAX_AMOUNT, exceeds
+from rqueue.domain.job import MAX_MOMENT, MAX_PRIORITY, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
 from rqueue.store.pipeline import NotReplicated
-from rqueue.store.scripts import ScriptError
+from rqueue.store.scripts import DamagedKey, ScriptError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,12 @@ def job_of(
     fields = mapping(flat)
     found = fields.get
     try:
-        placement, attempts = found("Placement"), found("Attempts")
+        placement, attempts, priority = found("Placement"), found("Attempts"), int(fields["Priority"])
+        if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise ValueError(f"{priority} is no priority")
         # By position, in the order of Job's fields: names would cost as much as all the rest.
         return Job(
-            int(fields["ID"]),
+            _counted(fields["ID"]),
             _moment(fields["CreatedAt"]),
             _moment(fields["UpdatedAt"]),
             _moment(found("DeletedAt")),
@@ -104,11 +106,11 @@ def job_of(
             fields["OwnerID"],
             fields["Data"],
             fields["Callback"],
-            int(fields["Priority"]),
+            priority,
             STATUSES[fields["Status"]],
             fields["Pool"],
-            None if not placement else tuple(orjson.loads(placement)),
-            None if attempts is None else int(attempts),
+            None if not placement else _hosts(placement),
+            None if attempts is None else _counted(attempts),
             found("LastError"),
             found("Admission"),
             _moment(found("AdmittedAt")),
@@ -125,6 +127,18 @@ def job_of(
         raise errors.StoreDamaged(
             f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
         ) from error
+
+
+def _counted(written: str) -> int:
+    if not 0 <= (number := int(written)) <= MAX_AMOUNT:
+        raise ValueError(f"{written[:40]} is no count")
+    return number
+
+
+def _hosts(written: str) -> tuple[str, ...]:
+    if not isinstance(read := orjson.loads(written), list):
+        raise ValueError(f"{written[:40]} is no list of hosts")
+    return tuple(read)
 
 
 @overload
@@ -184,33 +198,39 @@ def settings_of(written: Mapping[str, str]) -> Settings:
     """A queue's settings from their hash; what a hand edit made unreadable counts as not set."""
     settings = Settings()
     for name, value in written.items():
-        read: Any = value
-        if name == "paused":
-            read = value == "1"
-        elif value.isdecimal() and name != "default_pool":
-            read = int(value)
         with suppress(errors.Invalid):
-            settings = settings.changed({name: read})
+            settings = settings.changed({name: setting_of(name, value)})
     return settings
 
 
+def setting_of(name: str, written: str) -> Any:
+    """The value of a setting as it stands in its hash; what cannot be read stays text."""
+    if name == "paused":
+        return written == "1"
+    if written.isdecimal() and name != "default_pool":
+        # Of more digits than any setting has, Python itself refuses to make a number.
+        return int(written[:20])
+    return written
+
+
 def by_host(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """host → resource → amount, from a hash of <host>/<resource>."""
+    """host → resource → amount, from a hash of <host>/<resource>; what no amount can be is left out."""
     hosts: dict[str, dict[str, int]] = {}
     for field, amount in written.items():
         host, _, resource = field.partition("/")
         with suppress(ValueError):
-            hosts.setdefault(host, {})[resource] = int(amount)
+            if abs(number := int(amount)) <= MAX_AMOUNT:
+                hosts.setdefault(host, {})[resource] = number
     return hosts
 
 
 class answers:  # noqa: N801 - it reads as the verb
-    """Turn what a script or redis-py raises into this project's errors."""
+    """Turn what a script or redis-py raises into this project's errors. `key` is one that is of no type."""
 
-    __slots__ = ("_indexed", "_request_id", "_type")
+    __slots__ = ("_indexed", "_key", "_request_id", "_type")
 
-    def __init__(self, type_: str, request_id: str = "", indexed: bool = False) -> None:
-        self._type, self._request_id, self._indexed = type_, request_id, indexed
+    def __init__(self, type_: str, request_id: str = "", indexed: bool = False, key: str = "") -> None:
+        self._type, self._request_id, self._indexed, self._key = type_, request_id, indexed, key
 
     def __enter__(self) -> None:
         pass
@@ -220,11 +240,13 @@ class answers:  # noqa: N801 - it reads as the verb
             raise _conflict(error.code, error.details, self._type, self._request_id, self._indexed) from None
         if isinstance(error, NotReplicated):
             raise errors.NotReplicated(f"{errors.NotReplicated.__doc__} ({error})") from error
+        if isinstance(error, DamagedKey):
+            raise errors.StoreDamaged(f"not what it should be is {error}; see rqueue check") from error
         if isinstance(error, redis.exceptions.RedisError):
             if isinstance(error, redis.exceptions.ResponseError) and not _AWAY.match(str(error)):
                 named = f"job {self._request_id!r} of " if self._request_id else ""
-                what = f"{named}type {self._type!r}"
-                raise errors.StoreDamaged(f"a key of {what} is not what it should be: {error}") from error
+                what = self._key or f"a key of {named}type {self._type!r}"
+                raise errors.StoreDamaged(f"{what} is not what it should be: {error}") from error
             does = "refuses" if isinstance(error, redis.exceptions.ResponseError) else "does not answer"
             raise errors.RedisUnavailable(f"Redis {does}: {type(error).__name__}: {error}") from error
 

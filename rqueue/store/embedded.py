@@ -99,6 +99,17 @@ def embedded(data_dir: Path, patience: float = 10, died: Callable[[], None] | No
                 server.wait()
 
 
+def running(data_dir: Path) -> str:
+    """The URL of the server that another process runs on this directory. Raises Refused where none runs."""
+    path = data_dir.resolve() / "redis.sock"
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        return f"unix://{quote(str(path))}"
+    raise Refused(
+        f"no RQUEUE_REDIS_URL is set, and no embedded server answers at {path}; it runs with the service"
+    )
+
+
 @contextmanager
 def _room_for_socket(data_dir: Path) -> Iterator[Path]:
     """Where the socket goes: in the data directory, or in one of its own where that path is too long."""

@@ -25,6 +25,7 @@ KEYS = {
     "heads": ("hash", "pool → <score>:<member>, the place at which an examined pool stands still"),
     "wake": ("set", "pools that have reason to be examined again"),
     "events": ("stream", "what happened: what, request_id, from, to, actor; the last 10,000 or so"),
+    "damaged:": ("any", "what rqueue check --repair put out of the way; the name that it had follows"),
 }
 # of all types
 TYPES = "types"
@@ -44,6 +45,15 @@ class Keys:
         self.ready = f"{namespace}:{READY}"
         self.replicated = f"{namespace}:{REPLICATED}"
         self._namespace = namespace
+
+    def type_of(self, key: str) -> tuple[str, str] | None:
+        """The type and the name of a key, or None for one that is no type's."""
+        begins = f"{self._namespace}:{{"
+        tag, end, name = key.removeprefix(begins).partition("}:")
+        type_ = tag.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
+        if not (key.startswith(begins) and end and type_) or self.of(type_, name) != key:
+            return None
+        return type_, name
 
     def of(self, type_: str, name: str) -> str:
         """The key, or the prefix, of this name for a type; without a name, with what all of them begin."""

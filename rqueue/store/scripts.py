@@ -19,12 +19,15 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any
 
+import orjson
 from redis.exceptions import RedisError, ResponseError
 
 from rqueue.store.keys import KEYS, Keys
 from rqueue.store.pipeline import Redis
 
 _LUA = files("rqueue.store") / "lua"
+# What Redis says of a key that holds something else, and what our own scripts stumble over then.
+OF_A_KEY = re.compile(r"WRONGTYPE|not an integer|out of range|not a valid float|user_script:\d+:")
 ADD_TYPE_SECONDS = 1.0
 MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
@@ -136,6 +139,10 @@ def _read(name: str) -> tuple[str, dict[str, list[str]]]:
     return source, {word: names.split() for word, names in _HEADER.findall(source)}
 
 
+class DamagedKey(ResponseError):
+    """Redis refused, and this key is not what it should be."""
+
+
 class Scripts:
     """Runs scripts on a Redis. `now` is the clock of a test, in microseconds; else Redis says the time."""
 
@@ -156,7 +163,8 @@ class Scripts:
         ADD_TYPE_SECONDS, so that a type that went missing is soon there again and a create costs little.
 
         Raises ScriptError for an answer from its ERRORS, TypeError for arguments that are not those
-        of its header (`now` is optional), redis.RedisError for all else.
+        of its header (`now` is optional), DamagedKey where Redis refuses for what a key holds,
+        redis.RedisError for all else.
         """
         script = load(name)
         if "now" in script.arguments and "now" not in arguments:
@@ -178,9 +186,12 @@ class Scripts:
                 reply = await self._redis.call("EVALSHA", script.sha, *words, write=script.writes)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise
+                raise await self.damaged(type_, error, words[2:]) from error
             # After every restart, failover and SCRIPT FLUSH.
-            reply = await self._redis.call("EVAL", script.text, *words, write=script.writes)
+            try:
+                reply = await self._redis.call("EVAL", script.text, *words, write=script.writes)
+            except ResponseError as refusal:
+                raise await self.damaged(type_, refusal, words[2:]) from refusal
         except RedisError:
             # Whoever is there next may not know what was written.
             self._added.clear()
@@ -191,6 +202,37 @@ class Scripts:
         if code not in script.errors:
             raise ValueError(f"{name}.lua answered {code!r}, which its header does not name")
         raise ScriptError(code, reply)
+
+    async def read(self, type_: str, *commands: Sequence[str | int], of: str = "") -> list[Any]:
+        """The replies to commands on a type's keys, and on those `of` a name; raises as `run` does."""
+        try:
+            return await self._redis.calls(*commands)
+        except ResponseError as error:
+            raise await self.damaged(type_, error, (of,)) from error
+
+    async def damaged(self, type_: str, error: ResponseError, words: Sequence[str | int]) -> ResponseError:
+        """An error that names the key for which Redis refused, where one is found; else as it was.
+
+        `words` are those of the refused call that may be names of jobs, owners or pools.
+        """
+        if not OF_A_KEY.search(str(error)):
+            return error
+        if self._keys.of(type_, "") in str(error):
+            # The script says itself which one.
+            return DamagedKey(str(error))
+        text = load("diagnose").text
+        named = [word for word in words if isinstance(word, str) and word]
+        # Owners come as a list.
+        named += [one for word in named if word.startswith('["') for one in orjson.loads(word)]
+        try:
+            kinds = orjson.dumps({name: kind for name, (kind, _) in KEYS.items()})
+            _, *found = await self._redis.call("EVAL", text, 1, self._keys.of(type_, ""), kinds, *named)
+            names = [self._keys.of(type_, name) for name in found]
+            if await self._redis.call("TYPE", self._keys.types) not in ("set", "none"):
+                names.append(self._keys.types)
+        except RedisError:
+            return error
+        return DamagedKey(f"{', '.join(sorted(names))} ({error})") if names else error
 
     def _lately_added(self, type_: str) -> bool:
         if len(self._added) > MAX_ADDED:

@@ -61,7 +61,8 @@ class Store:
     def __init__(self, redis: Redis, namespace: str, now: Callable[[], int] | None = None) -> None:
         self._redis = redis
         self._keys = Keys(namespace)
-        self._run = Scripts(redis, self._keys, now).run
+        self._scripts = Scripts(redis, self._keys, now)
+        self._run = self._scripts.run
         self._together = Together(self._create)
         # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
@@ -146,7 +147,7 @@ class Store:
                     spread += await self._spread(type_, *error.details)
             else:
                 raise errors.RedisUnavailable("others move jobs to the same place all the time; try again")
-        return job_of(type_, request_id, flat) if flat else None, pool, touched + spread
+        return self._job(type_, request_id, flat) if flat else None, pool, touched + spread
 
     async def _spread(self, type_: str, priority: str, low: str, size: str) -> int:
         """Spread a range of ranks in steps, between which Redis serves others; how many got another."""
@@ -194,7 +195,7 @@ class Store:
                 actor=caller.name,
                 owners=caller.owned,
             )
-        return job_of(type_, request_id, flat), pools
+        return self._job(type_, request_id, flat), pools
 
     async def transition(
         self,
@@ -232,14 +233,14 @@ class Store:
             arguments |= {"call_deadline": DEFAULTS.call_deadline, "claim_ms": claim_ms, "most": PASS}
         with answers(type_, request_id):
             pool, flat, *found = await self._run(script, type_, **arguments)
-        job = job_of(type_, request_id, flat) if flat else None
+        job = self._job(type_, request_id, flat) if flat else None
         return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
     async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
         with answers(type_, request_id):
             flat, *place = await self._run("get", type_, request_id=request_id, owners=caller.owned)
-        return job_of(type_, request_id, flat, *place)
+        return self._job(type_, request_id, flat, *place)
 
     async def page(
         self,
@@ -278,7 +279,7 @@ class Store:
         jobs = []
         for request_id, flat in found:
             try:
-                jobs.append(job_of(type_, request_id, flat))
+                jobs.append(self._job(type_, request_id, flat))
             except errors.StoreDamaged as error:
                 # One job that a hand edit broke must not hide all others.
                 log.warning("left out of the list: %s", error.message)
@@ -303,9 +304,11 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, failed, expired, *found = await self._run(
+            more, pools, failed, expired, damaged, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
+        for request_id, said in damaged:
+            log.error("nothing can be done about %s: %s", self._keys.of(type_, "job:") + request_id, said)
         for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
             if number:
                 metrics.LAPSED.cell(type_, status)[0] += number
@@ -327,7 +330,7 @@ class Store:
                 nonce=self._nonce(),
                 counts=int(not turn.first),
             )
-        return job_of(turn.type, turn.request_id, flat), int(claim)
+        return self._job(turn.type, turn.request_id, flat), int(claim)
 
     async def retry(self, turn: Turn, delay_ms: int, error: str = "", called: bool = True) -> None:
         """Give the claim up, of one who was `called` or was not; the job is due again after the delay.
@@ -350,14 +353,15 @@ class Store:
 
     async def types(self) -> list[str]:
         """All types that have, or had, a job or a setting."""
-        with answers(""):
+        with answers("", key=self._keys.types):
             return sorted(map(str, await self._redis.call("SMEMBERS", self._keys.types)))
 
     async def queue(self, type_: str) -> Queue:
         """A queue's settings and counts; one that nobody has used yet has the defaults."""
         key = self._keys.of
         with answers(type_):
-            settings, queued, running, ended, pools = await self._redis.calls(
+            settings, queued, running, ended, pools = await self._scripts.read(
+                type_,
                 ("HGETALL", key(type_, "settings")),
                 *(("ZCARD", key(type_, counted)) for counted in ("queue", "running", "ended")),
                 ("HKEYS", key(type_, "pools")),
@@ -409,12 +413,14 @@ class Store:
         """A pool: capacity and used of each host. Raises PoolNotFound."""
         key = self._keys.of
         with answers(type_):
-            there, capacity, used, projects, waiting = await self._redis.calls(
+            there, capacity, used, projects, waiting = await self._scripts.read(
+                type_,
                 ("HEXISTS", key(type_, "pools"), name),
                 ("HGETALL", key(type_, "capacity:") + name),
                 ("HGETALL", key(type_, "used:") + name),
                 ("HGETALL", key(type_, "projects")),
                 ("ZCARD", key(type_, "pool:") + name),
+                of=name,
             )
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
@@ -431,7 +437,7 @@ class Store:
     async def callback_secret(self, made: str) -> str:
         """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
         key = self._keys.callback_secret
-        with answers(""):
+        with answers("", key=key):
             secret = await self._redis.call("GET", key)
             if secret is None:
                 _, secret = await self._redis.calls(("SET", key, made, "NX"), ("GET", key), write=True)
@@ -457,15 +463,23 @@ class Store:
 
     async def put_arrival(self, arrived: str, kept: int) -> None:
         """Put what arrived in the inbox, which keeps only so many of the newest."""
-        with answers(""):
+        with answers("", key=self._keys.inbox):
             await self._redis.calls(
                 ("LPUSH", self._keys.inbox, arrived), ("LTRIM", self._keys.inbox, 0, kept - 1), write=True
             )
 
     async def arrivals(self) -> list[str]:
         """What is in the inbox, newest first."""
-        with answers(""):
+        with answers("", key=self._keys.inbox):
             return list(map(str, await self._redis.call("LRANGE", self._keys.inbox, 0, -1)))
+
+    def _job(self, type_: str, request_id: str, flat: Sequence[str], *place: Any) -> Job:
+        """As job_of; the key of a damaged hash is named."""
+        try:
+            return job_of(type_, request_id, flat, *place)
+        except errors.StoreDamaged as error:
+            key = self._keys.of(type_, "job:") + request_id
+            raise errors.StoreDamaged(f"{error.message}; see {key}, or rqueue check") from error
 
     def _nonce(self) -> str:
         """A name for one call that no other has. Counted: a random one is a system call, 6 µs of a create."""

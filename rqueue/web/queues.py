@@ -7,8 +7,9 @@ from aiohttp import web
 
 from rqueue.capacity import declared
 from rqueue.domain.caller import Right
-from rqueue.errors import Invalid, InvalidDemand, PoolNotFound, ProjectTaken, UnknownField
+from rqueue.errors import Invalid, InvalidDemand, PoolNotFound, ProjectTaken, StoreDamaged, UnknownField
 from rqueue.store.answers import Queue
+from rqueue.store.store import Store
 from rqueue.web import shapes
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
@@ -18,12 +19,20 @@ from rqueue.web.operation import operation
 _QUEUE, _POOL = shapes.ref("Queue"), shapes.ref("Pool")
 
 
-@operation(data=shapes.list_of(_QUEUE))
+@operation(data=shapes.list_of({"oneOf": [_QUEUE, shapes.ref("DamagedQueue")]}))
 async def list_queues(request: web.Request) -> web.Response:
-    """GET /queues/: every queue there is, of those that the caller may use."""
+    """GET /queues/: every queue there is, of those that the caller may use; a damaged one says what is."""
     store, types = request.app[STORE], caller_of(request).types
     found = [type_ for type_ in await store.types() if types is None or type_ in types]
-    return answer([_document(await store.queue(type_)) for type_ in found])
+    return answer([await _shown(store, type_) for type_ in found])
+
+
+async def _shown(store: Store, type_: str) -> dict[str, Any]:
+    try:
+        return _document(await store.queue(type_))
+    except StoreDamaged as error:
+        # One that a hand edit broke must not hide the others.
+        return {"type": type_, "error": {"code": error.code, "message": error.message}}
 
 
 @operation(data=_QUEUE)

@@ -10,6 +10,7 @@ from typing import Any
 from rqueue.capacity import declared
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
+from rqueue.errors import StoreDamaged
 
 Shape = dict[str, Any]
 
@@ -187,6 +188,13 @@ QUEUE = record(
         "pools": list_of({"type": "string"}, description="Those that are declared."),
     }
 )
+DAMAGED_QUEUE = record(
+    {
+        "type": {"type": "string"},
+        "error": record({"code": {"const": StoreDamaged.code}, "message": {"type": "string"}}),
+    },
+    description="One that a hand edit broke.",
+)
 POOL_BODY = record(
     {
         "hosts": map_of(
@@ -247,6 +255,7 @@ NAMED: dict[str, Shape] = {
     "Job": JOB,
     "Settings": SETTINGS_BODY,
     "Queue": QUEUE,
+    "DamagedQueue": DAMAGED_QUEUE,
     "PoolBody": POOL_BODY,
     "Pool": POOL,
     "Error": ERROR,

@@ -11,6 +11,7 @@ from rqueue import errors
 from rqueue.config import PREFIX, SETTINGS
 from rqueue.domain.job import Job, Reason, Status
 from rqueue.domain.policy import Settings
+from rqueue.store.check import FAULTS
 from rqueue.store.keys import KEYS, Keys
 from rqueue.web.answers import STATUSES
 from rqueue.web.middleware import CODES
@@ -81,6 +82,11 @@ def test_every_key_is_there() -> None:
         keys.replicated,
         keys.ready,
     ]
+
+
+def test_every_fault_that_check_finds_is_there() -> None:
+    expected = [[f"`{code}`", *said] for code, said in FAULTS.items()]
+    assert rows("repair.md", "[a-z_]+")[2:] == expected
 
 
 @pytest.mark.parametrize("word", [*Status, *Reason])

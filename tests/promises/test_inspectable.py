@@ -1,65 +1,289 @@
 """inspectable: all is readable and repairable with redis-cli, and a hand edit crashes nothing."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
+from aiohttp import web
 from redis.asyncio import Redis
 
-from tests.conftest import Receiver, Service
+from rqueue.store.check import Check
+from rqueue.store.connect import connect
+from rqueue.store.keys import KEYS, Keys
+from tests import invariants
+from tests.conftest import Clock, Receiver, Service, config_of, serving
 
-EDITS: dict[str, Callable[["Redis", str], Awaitable[object]]] = {
-    "a hash is gone": lambda redis, key: redis.delete(f"{key}:job:broken"),
-    "a hash is cut": lambda redis, key: redis.hdel(f"{key}:job:broken", "Status", "OwnerID"),
-    "a status is none": lambda redis, key: redis.hset(f"{key}:job:broken", "Status", "sleeping"),
-    "a priority is none": lambda redis, key: redis.hset(f"{key}:job:broken", "Priority", "high"),
-    "a demand is none": lambda redis, key: redis.hset(f"{key}:job:broken", "Demand", "[[1"),
-    "a job is a string": lambda redis, key: redis.set(f"{key}:job:broken", "x"),
-    "a stranger waits": lambda redis, key: redis.zadd(f"{key}:queue", {"stranger": 1}),
-    "a stranger is in the pool": lambda redis, key: redis.zadd(f"{key}:pool:default", {"stranger": 1}),
-    "a stranger is due": lambda redis, key: redis.zadd(f"{key}:due", {"stranger": 1}),
-    "a setting is nonsense": lambda redis, key: redis.hset(f"{key}:settings", "call_deadline", "soon"),
-    "an amount is nonsense": lambda redis, key: redis.hset(f"{key}:capacity:default", "n/slots", "many"),
-    "the place is nonsense": lambda redis, key: redis.hset(f"{key}:heads", "default", "nowhere"),
+# A command with its words; "" as the key is that of the case.
+Edit = Sequence[Any]
+NONSENSE = ["", "nan", "inf", "-1", "1.5", "1e400", "9" * 30, "[[1", "null", b"\xff\xfe", "0x10", "x" * 3000]
+# Two in the quick rings, all where there is time.
+VALUES = pytest.mark.parametrize(
+    "values",
+    [["nan", b"\xff\xfe"], pytest.param(NONSENSE, marks=pytest.mark.slow)],
+    ids=["some", "all"],
+)
+SCORES = ["inf", "-inf", "0.5", "1e300", "-5", "9007199254740993"]
+MEMBERS = [
+    "",
+    "stranger",
+    "00000000100000:nobody",
+    "zzzzzzzzzzzzzz:waits",
+    b"\xff\xfe",
+    b"00000000100000:\xff",
+]
+# What follows the prefixes, in a type as `prepared` leaves it.
+NAMES = {"job:": "waits", "owner:": "y", "damaged:": "x"}
+OF_KIND: dict[str, list[Edit]] = {
+    "string": [("SET", "", "x")],
+    "list": [("RPUSH", "", "x", "y")],
+    "set": [("SADD", "", "x")],
+    "hash": [("HSET", "", "x", "y")],
+    "zset": [("ZADD", "", 1, "x")],
+    "stream": [("XADD", "", "*", "x", "y")],
 }
+FIELDS = [
+    *("ID", "CreatedAt", "UpdatedAt", "DeletedAt", "OwnerID", "Data", "Callback", "Priority", "Status"),
+    *("Placement", "Attempts", "LastError", "Pool", "Demand", "Rank", "Admission", "AdmittedAt", "Deadline"),
+    "Nonce",
+]
+JOBS = ["ran", "called", "waits", "ended"]
 
 
-@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-async def test_a_hand_edit_crashes_nothing(
-    service: Service,
+def calls(type_: str, url: str) -> list[tuple[str, str, Any]]:
+    """Every route that reads or changes something, on jobs in every status."""
+    jobs = f"/v1/{type_}"
+    change = {"callback": f"{url}/changed/{type_}", "data": {"instances": [{"slots": 1}]}}
+    return [
+        ("GET", f"{jobs}/", None),
+        ("GET", f"{jobs}/?owner_id=y", None),
+        ("GET", f"{jobs}/?status=queued&limit=1", None),
+        ("GET", f"{jobs}/?status=done", None),
+        ("GET", f"/queues/{type_}", None),
+        ("GET", "/queues/", None),
+        ("GET", f"/queues/{type_}/pools/default", None),
+        *(("GET", f"{jobs}/{job}", None) for job in JOBS),
+        ("POST", f"{jobs}/waits", {"position": "front"}),
+        ("POST", f"{jobs}/other", {"after": "waits"}),
+        ("POST", f"{jobs}/waits", {"position": "back"}),
+        ("POST", f"{jobs}/other", {"priority": 5}),
+        ("POST", f"{jobs}/other", {"position": "front"}),
+        (
+            "POST",
+            f"{jobs}/",
+            {"request_id": "new", "owner_id": "y", "callback": f"{url}/new/{type_}"},
+        ),
+        ("POST", f"{jobs}/waits", change),
+        ("POST", f"{jobs}/called", {"status": "running"}),
+        ("POST", f"{jobs}/ran", {"status": "queued"}),
+        ("POST", f"{jobs}/ended", {"status": "queued"}),
+        ("PUT", f"/queues/{type_}", {"paused": False, "retention": 50}),
+        ("DELETE", f"{jobs}/called", None),
+        ("PUT", f"/queues/{type_}/pools/default", {"hosts": {"n": {"slots": 3}}, "projects": ["p"]}),
+        *(("DELETE", f"{jobs}/{job}", None) for job in ("waits", "ran", "other")),
+        ("DELETE", f"/queues/{type_}/pools/spare", None),
+        ("GET", "/metrics", None),
+    ]
+
+
+class Case:
+    """A service, and a type for each edit that is tried on it."""
+
+    def __init__(self, service: Service, redis: "Redis", keys: Keys, receiver: Receiver) -> None:
+        self.service, self.redis, self.keys, self.receiver = service, redis, keys, receiver
+        self.count = 0
+
+    async def prepared(self) -> str:
+        """A new type: one job runs, one is called, two wait, one has ended; every key is there."""
+        self.count += 1
+        type_ = f"vm{self.count}"
+        call = self.service.call
+        for pool in ("default", "spare"):
+            body = {"hosts": {"n": {"slots": 2}}, "projects": ["p"] if pool == "default" else []}
+            await call("PUT", f"/queues/{type_}/pools/{pool}", body)
+        await call("PUT", f"/queues/{type_}", {"lease_seconds": 100, "max_queued": 100})
+        bodies = [
+            {"request_id": name, "owner_id": "y", "callback": f"{self.receiver.url}/{name}/{type_}"}
+            for name in ("ended", "ran", "called", "waits", "other")
+        ]
+        assert (await call("POST", f"/v1/{type_}/", bodies))[0] == 201
+        await self.service.settle()
+        assert (await call("DELETE", f"/v1/{type_}/ended"))[0] == 200
+        await self.service.settle()
+        found = (await call("GET", f"/v1/{type_}/"))[1]["data"]
+        assert [job["Status"] for job in found] == ["running", "calling", "queued", "queued"]
+        return type_
+
+    async def try_(self, type_: str, edits: Sequence[Edit], stops: bool) -> None:
+        """All that the service does after these edits is done, refused, or said to be damaged, by its key.
+
+        Unless the edit `stops` what is about the whole type, a job of the type still gets its turn.
+        """
+        for edit in edits:
+            await self.redis.execute_command(*edit)
+        await self.service.settle()
+        for method, path, body in calls(type_, self.receiver.url):
+            if path == "/metrics":
+                async with self.service.client.get(self.service.url + path) as response:
+                    assert response.status == 200
+                continue
+            status, answer = await self.service.call(method, path, body)
+            if status >= 500:
+                said = (status, answer["error"]["code"])
+                assert said == (503, "store_damaged"), (edits, method, path, answer)
+                assert self.keys.of(type_, "") in answer["error"]["message"], (edits, method, path, answer)
+        await self.service.settle()
+        # What a damaged job holds is held until that is mended.
+        await self.service.call("PUT", f"/queues/{type_}/pools/default", {"hosts": {"n": {"slots": 1000}}})
+        for of in ("kube",) if stops else ("kube", type_):
+            name = f"sound-{of}-{self.count}"
+            body = {"request_id": name, "owner_id": "y", "callback": f"{self.receiver.url}/{name}"}
+            assert (await self.service.call("POST", f"/v1/{of}/", body))[0] == 201, edits
+            await self.service.settle()
+            assert f"/{name}" in {path for path, _, _ in self.receiver.calls}, (edits, of)
+        self.receiver.calls.clear()
+
+    async def mended(self, pipeline: Any, namespace: str, clock: Clock) -> None:
+        """What is left of all that: found, mended, and then all keys agree and nothing is found."""
+        async for _ in Check(pipeline, namespace, repair=True, now=clock).faults():
+            pass
+        left = [fault async for fault in Check(pipeline, namespace, now=clock).faults()]
+        assert [fault for fault in left if fault.code not in ("foreign_key", "callback_shared")] == []
+        # But of two jobs with one callback either may have it, and what is no text is left to a person.
+        told = {fault.type for fault in left}
+        for n in (n for n in range(1, self.count + 1) if f"vm{n}" not in told):
+            await invariants.check(self.redis, namespace, f"vm{n}")
+
+
+@pytest.fixture
+async def case(
+    redis_url: str,
     real_redis: "Redis",
     namespace: str,
+    clock: Clock,
     receiver: Receiver,
-    edit: Callable[..., Awaitable[object]],
-) -> None:
-    """Every answer stays below 500 or is a 503 that names what is wrong, and another type's jobs go on."""
-    await service.call("PUT", "/queues/vm/pools/default", {"hosts": {"n": {"slots": 1}}})
-    await service.call("PUT", "/queues/kube/pools/default", {"hosts": {"n": {"slots": 1}}})
-    for name in ("holder", "broken", "other"):
-        body = {"request_id": name, "owner_id": "y", "callback": f"{receiver.url}/{name}"}
-        assert (await service.call("POST", "/v1/vm/", body))[0] == 201
-    await service.settle()
-    await edit(real_redis, f"{namespace}:{{vm}}")
+    caplog: pytest.LogCaptureFixture,
+) -> AsyncIterator[Case]:
+    """The service, and at its end: no fault of its own in the log, and all that was broken is mended."""
+    later = {"Retry-After": "5"}  # and no quick tries
+    receiver.answer = lambda request: (
+        web.Response(status=503, headers=later) if request.path.startswith("/called") else web.Response()
+    )
+    async with serving(config_of(namespace), redis_url, clock) as service:
+        await service.call("PUT", "/queues/kube/pools/default", {"hosts": {"n": {"slots": 1000}}})
+        case = Case(service, real_redis, Keys(namespace), receiver)
+        yield case
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+        async with connect(redis_url) as pipeline:
+            await case.mended(pipeline, namespace, clock)
 
-    calls = [
-        ("GET", "/v1/vm/", None),
-        ("GET", "/v1/vm/?owner_id=y", None),
-        ("GET", "/v1/vm/broken", None),
-        ("POST", "/v1/vm/broken", {"position": "front"}),
-        ("POST", "/v1/vm/other", {"after": "broken"}),
-        ("POST", "/v1/vm/other", {"position": "front"}),
-        ("GET", "/queues/vm", None),
-        ("DELETE", "/v1/vm/holder", None),
-        ("DELETE", "/v1/vm/broken", None),
-    ]
-    for method, path, body in calls:
-        status, answer = await service.call(method, path, body)
-        assert status < 500 or (status, answer["error"]["code"]) == (503, "store_damaged"), (
-            method,
-            path,
-            answer,
-        )
 
-    body = {"request_id": "sound", "owner_id": "y", "callback": f"{receiver.url}/sound"}
-    assert (await service.call("POST", "/v1/kube/", body))[0] == 201
-    await service.settle()
-    assert "/sound" in {path for path, _, _ in receiver.calls}
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize(
+    "kinds",
+    [[None, "string"], pytest.param([*OF_KIND], marks=pytest.mark.slow)],
+    ids=["some", "all"],
+)
+async def test_a_key_may_be_gone_or_of_any_kind(case: Case, name: str, kinds: list[str | None]) -> None:
+    kind = KEYS[name][0]
+    for other in kinds:
+        if other == kind:
+            continue
+        type_ = await case.prepared()
+        key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
+        edits: list[Edit] = [("DEL", key)]
+        edits += [(edit[0], key, *edit[2:]) for edit in (OF_KIND[other] if other else [])]
+        await case.try_(type_, edits, stops=name not in ("job:", "owner:", "events", "damaged:"))
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, _) in KEYS.items() if kind == "zset"])
+async def test_members_and_scores_may_be_anything(case: Case, name: str) -> None:
+    def edits(key: str, member: str) -> list[Edit]:
+        return [
+            *(("ZADD", key, score, member) for score in SCORES),
+            *(("ZADD", key, score, made) for made, score in zip(MEMBERS, SCORES, strict=True)),
+            ("ZREM", key, member),
+        ]
+
+    for n in range(len(edits("", ""))):
+        type_ = await case.prepared()
+        key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
+        (member, *_) = await case.redis.zrange(key, 0, 0)
+        await case.try_(type_, [edits(key, member)[n]], stops=True)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@VALUES
+async def test_a_field_of_jobs_may_be_anything(case: Case, field: str, values: list[Any]) -> None:
+    for value in [None, *values]:
+        type_ = await case.prepared()
+        keys = [case.keys.of(type_, "job:") + job for job in JOBS]
+        edits = [("HDEL", key, field) if value is None else ("HSET", key, field, value) for key in keys]
+        await case.try_(type_, edits, stops=False)
+
+
+HASHES = ["capacity:", "used:", "callbacks", "pools", "projects", "settings", "heads"]
+
+
+@pytest.mark.parametrize("name", HASHES)
+@VALUES
+async def test_fields_of_other_hashes_may_be_anything(case: Case, name: str, values: list[Any]) -> None:
+    for value in [None, *values]:
+        type_ = await case.prepared()
+        key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
+        fields = await case.redis.hkeys(key) + [b"\xff", "stranger", ""]
+        edits = [("HDEL", key, f) if value is None else ("HSET", key, f, value) for f in fields]
+        await case.try_(type_, edits, stops=True)
+
+
+async def test_the_counter_may_be_anything(case: Case) -> None:
+    for value in NONSENSE:
+        type_ = await case.prepared()
+        await case.try_(type_, [("SET", case.keys.of(type_, "seq"), value)], stops=True)
+
+
+async def test_one_damaged_type_hides_no_other(case: Case) -> None:
+    damaged, sound = await case.prepared(), await case.prepared()
+    await case.redis.delete(key := case.keys.of(damaged, "ended"))
+    await case.redis.set(key, "x")
+    status, answer = await case.service.call("GET", "/queues/")
+    assert status == 200
+    shown = {queue["type"]: queue for queue in answer["data"]}
+    assert shown[damaged]["error"]["code"] == "store_damaged"
+    assert key in shown[damaged]["error"]["message"]
+    assert shown[sound]["counts"] == {"queued": 2, "running": 2, "ended": 1}
+
+
+async def test_without_the_types_those_that_were_known_go_on(case: Case) -> None:
+    type_ = await case.prepared()
+    await case.redis.delete(case.keys.types)
+    await case.redis.set(case.keys.types, "x")
+    status, answer = await case.service.call("GET", "/queues/")
+    assert (status, answer["error"]["code"]) == (503, "store_damaged")
+    assert case.keys.types in answer["error"]["message"]
+    await case.service.call("DELETE", f"/v1/{type_}/ran")
+    await case.redis.zadd(case.keys.of(type_, "due"), {"called": 0})
+    case.receiver.calls.clear()
+    await case.service.settle()
+    assert {path.split("/")[1] for path, _, _ in case.receiver.calls} >= {"called"}
+    body = {"request_id": "new", "owner_id": "y", "callback": f"{case.receiver.url}/new"}
+    # Once a second the type is put there again.
+    case.service.store._scripts._added.clear()
+    status, answer = await case.service.call("POST", f"/v1/{type_}/", body)
+    assert (status, answer["error"]["code"]) == (503, "store_damaged")
+    assert case.keys.types in answer["error"]["message"]
+    await case.redis.delete(case.keys.types)
+    await case.redis.sadd(case.keys.types, type_, "kube")
+
+
+async def test_a_list_behind_a_damaged_stamp_comes_to_its_end(case: Case) -> None:
+    type_ = await case.prepared()
+    await case.redis.hset(case.keys.of(type_, "job:waits"), "UpdatedAt", "nan")
+    page = await case.service.store.page(type_, most=100, cursor="")
+    assert page.cursor == ""
+    seen, cursor = [], ""
+    for _ in range(10):
+        page = await case.service.store.page(type_, most=1, cursor=cursor)
+        seen += [job.request_id for job in page.jobs]
+        if not (cursor := page.cursor):
+            break
+    assert seen == ["ran", "called", "other"]

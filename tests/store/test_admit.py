@@ -6,6 +6,7 @@ import pytest
 
 from rqueue.domain.job import ACCEPTED, DELETE, FINISH, Reason
 from rqueue.domain.policy import Settings
+from rqueue.domain.pool import Pool
 from rqueue.errors import JobNotFound, RedisUnavailable
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded
@@ -397,3 +398,18 @@ async def test_a_redis_that_is_full_charges_whoever_it_admits(tmp_path, namespac
                 pass
             assert await line(store) == ["c"]
             await invariants.check(redis, namespace)
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-inf"])
+async def test_an_amount_that_is_no_number_holds_nobody(real_store, real_redis, namespace, amount):
+    await real_store.put_pool("vm", Pool("default", {"n": {"slots": 1}}))
+    await create(real_store, "a", "b")
+    await real_redis.hset(f"{namespace}:{{vm}}:capacity:default", "n/slots", amount)
+    assert (await real_store.admit("vm", "default", CLAIM_MS)).turns == ()
+
+
+async def test_what_is_used_of_a_host_and_is_no_number_makes_no_room(real_store, real_redis, namespace):
+    await real_store.put_pool("vm", Pool("default", {"n": {"slots": 1}}))
+    await create(real_store, "a", "b")
+    await real_redis.hset(f"{namespace}:{{vm}}:used:default", "n/slots", "nan")
+    assert len((await real_store.admit("vm", "default", CLAIM_MS)).turns) <= 1

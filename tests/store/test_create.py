@@ -189,3 +189,14 @@ async def test_data_is_sorted_and_has_the_pool_in_it(real_store, pool):
 async def test_data_without_anything_holds_the_pool_alone(store):
     (job,) = await create(store, "a")
     assert job.data == '{"host_aggregate":"default"}'
+
+
+@pytest.mark.parametrize("counter", ["-2", str(2**33 - 1), str(2**50)])
+async def test_a_counter_that_no_id_can_follow_is_damaged_and_named(
+    real_store, real_redis, namespace, counter
+):
+    """Beyond it a job's rank would be no rank."""
+    await real_redis.set(f"{namespace}:{{vm}}:seq", counter)
+    with pytest.raises(errors.StoreDamaged, match="vm}:seq"):
+        await real_store.create("vm", [new("a")])
+    assert await real_redis.exists(f"{namespace}:{{vm}}:job:a", f"{namespace}:{{vm}}:queue") == 0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rqueue.domain.job import ACCEPTED, DELETE
+from rqueue.domain.job import ACCEPTED, DELETE, FINISH
+from rqueue.domain.pool import Pool
 from rqueue.errors import JobNotFound, LostClaim
 from tests import invariants
 from tests.conftest import new
@@ -137,3 +138,21 @@ async def test_a_status_of_nobody_s_is_left_for_a_person(store, redis):
     await store.due("vm", CLAIM_MS)
     assert await redis.hget(key("vm", "job:") + "a", "Status") == "Running"
     assert await redis.zcard(key("vm", "due")) == 0
+
+
+async def test_a_job_about_which_nothing_can_be_done_holds_up_no_other(
+    real_store, real_redis, namespace, clock
+):
+    store = real_store
+    await store.put_pool("vm", Pool("default", {"n": {"slots": 2}}))
+    await store.create("vm", [new("ended"), new("called")])
+    await store.admit("vm", "default", CLAIM_MS)
+    await store.transition("vm", "ended", FINISH)
+    await real_redis.zadd(f"{namespace}:{{vm}}:due", {"ended": 0})
+    await real_redis.delete(f"{namespace}:{{vm}}:callbacks")
+    await real_redis.set(f"{namespace}:{{vm}}:callbacks", "x")
+    clock.forward(6)
+    work = await store.due("vm", CLAIM_MS)
+    assert [turn.request_id for turn in work.turns] == ["called"]
+    # It is not the first of all for ever.
+    assert await real_redis.zscore(f"{namespace}:{{vm}}:due", "ended") > clock.now / 1000

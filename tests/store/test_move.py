@@ -222,3 +222,23 @@ async def test_a_move_wakes_the_pool_whose_head_it_changes(store):
     await admit(store)
     assert (await store.move("vm", "c", "back"))[1] == "default"
     assert await line(store, Status.QUEUED) == ["a", "b", "c"]
+
+
+async def test_an_owner_of_another_kind_holds_up_no_move(real_store, real_redis, namespace):
+    await create(real_store, "a", "b")
+    await real_redis.delete(f"{namespace}:{{vm}}:owner:y")
+    await real_redis.set(f"{namespace}:{{vm}}:owner:y", "x")
+    await real_store.move("vm", "b", "front")
+    assert [job.request_id for job in (await real_store.page("vm")).jobs] == ["b", "a"]
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf", "0.5"])
+@pytest.mark.parametrize("where", ["before", "after", "front", "back"])
+async def test_a_neighbour_of_no_whole_priority_makes_none(real_store, real_redis, namespace, score, where):
+    await create(real_store, "a", "b", "c")
+    (member,) = [m for m in await real_redis.zrange(f"{namespace}:{{vm}}:queue", 0, -1) if m.endswith(":b")]
+    await real_redis.zadd(f"{namespace}:{{vm}}:queue", {member: score})
+    await real_store.move("vm", "a", where, "c" if where in ("before", "after") else "")
+    assert (await real_store.get("vm", "a")).priority == int(
+        await real_redis.hget(f"{namespace}:{{vm}}:job:a", "Priority")
+    )

@@ -121,3 +121,11 @@ async def test_a_pool_may_have_any_name(store, redis, namespace, name):
     assert job.pool == name
     assert await admit(store, name) == ["a"]
     await invariants.check(redis, namespace)
+
+
+async def test_a_pool_that_is_deleted_is_examined(store):
+    await store.put_pool("vm", Pool("default", {"n": {"slots": 1}}))
+    await create(store, "a", "b")
+    await store.admit("vm", "default", 5000)
+    await store.delete_pool("vm", "default")
+    assert "default" in (await store.due("vm", 5000)).pools

@@ -15,8 +15,9 @@ NAMES = scripts.names()
 
 def test_there_is_a_script_for_each_verb():
     assert [
-        *("admit", "call", "configure", "create", "delete_pool", "due", "get", "list", "measure", "move"),
-        *("put_pool", "release", "retry", "spread", "transition", "update"),
+        *("admit", "call", "configure", "create", "delete_pool", "diagnose", "due", "examine", "get"),
+        *("inspect", "list", "measure", "move", "put_pool", "raise_seq", "recount", "release", "retry"),
+        *("set_aside", "spread", "transition", "update"),
     ] == NAMES
 
 

@@ -11,5 +11,5 @@ end
 
 -- A moment so many ms from now, or the job's deadline where that is earlier.
 local function until_deadline(job, now_us, ms)
-  return text(math.min(milliseconds(now_us) + tonumber(ms), tonumber(job.Deadline) or 0))
+  return text(math.min(milliseconds(now_us) + tonumber(ms), finite(job.Deadline) or 0))
 end

@@ -9,6 +9,12 @@ local function text(number)
   return string.format(number > -1e18 and number < 1e18 and "%d" or "%.0f", number)
 end
 
+-- A number, or nil also for what tonumber takes beside them: nan and inf, from which nothing can be reckoned.
+local function finite(written)
+  local number = tonumber(written or "")
+  return number and number > -math.huge and number < math.huge and number or nil
+end
+
 local function moment(now)
   if now ~= "" then return tonumber(now) end
   local time = redis.call("TIME")

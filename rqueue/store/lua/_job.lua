@@ -21,13 +21,16 @@ end
 
 -- A number from the queue's settings; what a hand edit made unreadable counts as not set.
 local function setting(name, default)
-  return tonumber(redis.call("HGET", settings, name) or "") or tonumber(default)
+  return finite(redis.call("HGET", settings, name)) or tonumber(default)
 end
 
 -- A job from its fields, or nil. A hash that was cut by hand counts as none.
 local function whole(id, job)
-  local priority = tonumber(job.Priority)
-  if not (job.Status and priority and tonumber(job.ID) and job.OwnerID and job.Pool) then return nil end
+  local priority, number = tonumber(job.Priority), tonumber(job.ID)
+  if not (job.Status and priority and number and job.OwnerID and job.Pool) then return nil end
+  -- Nor is there a place for what tonumber takes too: nan, inf and fractions.
+  if not (number % 1 == 0 and number >= 0 and number <= MAX_ID) then return nil end
+  if not (priority % 1 == 0 and priority >= -MAX_PRIORITY and priority <= MAX_PRIORITY) then return nil end
   job.id = id
   job.priority = priority
   job.rank = job.Rank and tonumber(job.Rank, 16) or natural_rank(job.ID)
@@ -63,12 +66,13 @@ local function wanted(job, want)
   return want == "1" and redis.call("HGETALL", job_ .. job.id) or {}
 end
 
+-- Events that a hand edit made another kind of key are lost; what they tell of goes on.
 -- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service.
 local function event(what, id, from, to, actor)
   if (actor or "") == "" then
-    redis.call("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
+    redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
   else
-    redis.call("XADD", events, "MAXLEN", "~", 10000, "*",
+    redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*",
       "what", what, "request_id", id, "from", from, "to", to, "actor", actor)
   end
 end
@@ -127,7 +131,8 @@ local function stand(job)
   job.member = hex(job.rank) .. ":" .. job.id
   local score = text(job.priority)
   redis.call("ZADD", queue, score, job.member)
-  redis.call("ZADD", owner_ .. job.OwnerID, score, job.member)
+  -- Only a list needs it: of another kind by a hand edit, it holds up nobody.
+  redis.pcall("ZADD", owner_ .. job.OwnerID, score, job.member)
   redis.call("ZADD", pool_ .. job.Pool, score, job.member)
   return came(job)
 end
@@ -186,7 +191,7 @@ end
 -- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.
 local function finish(job, status, now, retention, actor)
   redis.call("HSET", job_ .. job.id, "Status", status, "DeletedAt", text(now), "UpdatedAt", text(now))
-  redis.call("ZREM", owner_ .. job.OwnerID, job.member)
+  redis.pcall("ZREM", owner_ .. job.OwnerID, job.member)
   redis.call("ZADD", ended, text(now), job.id)
   redis.call("ZADD", due, text(milliseconds(now) + retention * 1000), job.id)
   event(status, job.id, job.Status, status, actor)

@@ -9,6 +9,8 @@ local RANK_DIGITS = 14
 local MAX_RANK = 9007199254740991
 local MAX_PRIORITY = 9007199254740991
 local RANK_STEP = 1048576
+-- The largest ID whose rank, the ID shifted left, is still a rank.
+local MAX_ID = 8589934591
 
 local function hex(rank)
   local high = math.floor(rank / 4294967296)
@@ -37,13 +39,14 @@ local function precedes(score_a, member_a, score_b, member_b)
   return bytes_before(member_a, member_b)
 end
 
--- A place as one text, "<score>:<member>", and back.
+-- A place as one text, "<score>:<member>", and back. A score is whole unless a hand edit made it another:
+-- that is written too, so that a list goes on behind it.
 local function place_text(score, member)
-  return text(score) .. ":" .. member
+  return (score % 1 == 0 and text(score) or string.format("%.17g", score)) .. ":" .. member
 end
 
 local function place_of(written)
-  local score, member = string.match(written, "^(-?%d+):(.*)$")
+  local score, member = string.match(written, "^([-+.%deinf]+):(.*)$")
   return tonumber(score), member
 end
 

@@ -28,7 +28,9 @@ local function read(hosts, fields, held)
     else
       local name, resource = match(field, "^([^/]*)/(.*)$")
       amount, used = tonumber(amount), tonumber(used) or 0
-      if name and amount then
+      -- Not so for nan and inf, as `finite` has it; a call of that for each field would be felt.
+      if used - used ~= 0 then used = 0 end
+      if name and amount and amount - amount == 0 then
         local host, column = number_of[name], free[resource]
         if not host then
           host = #names + 1

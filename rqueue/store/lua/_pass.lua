@@ -30,7 +30,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
   local score_of_head, member_of_head = head_of(pool)
   local index = score_of_head and before(line, score_of_head, member_of_head) or 0
 
-  local deadline = milliseconds(now_us) + (tonumber(set[2] or "") or tonumber(call_deadline)) * 1000
+  local deadline = milliseconds(now_us) + (finite(set[2]) or tonumber(call_deadline)) * 1000
   local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
   local hosts, whole_pool, looked_for, ready = nil, false, nil, nil
   local judged, fitted = {}, {}

@@ -22,7 +22,10 @@ local function at(index)
   if index < 0 then return nil end
   local found = redis.call("ZRANGE", queue, index, index, "WITHSCORES")
   if #found == 0 then return nil end
-  return { index = index, priority = tonumber(found[2]), member = found[1], rank = rank_of(found[1]) }
+  local priority = tonumber(found[2])
+  -- By a hand edit: a neighbour must not make another's priority endless or a fraction.
+  if priority % 1 ~= 0 then priority = math.floor(math.max(-MAX_PRIORITY, math.min(MAX_PRIORITY, priority))) end
+  return { index = index, priority = priority, member = found[1], rank = rank_of(found[1]) }
 end
 
 -- The index of an entry.
@@ -37,8 +40,8 @@ local function relabel(entry, rank)
   local member, score = hex(rank) .. string.sub(entry.member, RANK_DIGITS + 1), text(entry.priority)
   local job = load(id_of(entry.member), STANDING)
   for _, set in ipairs(job and { queue, owner_ .. job.OwnerID, pool_ .. job.Pool } or { queue }) do
-    redis.call("ZREM", set, entry.member)
-    redis.call("ZADD", set, score, member)
+    redis.pcall("ZREM", set, entry.member)
+    redis.pcall("ZADD", set, score, member)
   end
   if job then
     job.rank = rank

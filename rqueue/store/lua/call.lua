@@ -14,7 +14,7 @@ local now_us = moment(now)
 if job and job.Nonce == nonce and job.Status == "calling" then
   return { "ok", redis.call("ZSCORE", due, request_id), redis.call("HGETALL", job_ .. request_id) }
 end
-if not holds(job, admission, claim) or milliseconds(now_us) >= (tonumber(job.Deadline) or 0) then
+if not holds(job, admission, claim) or milliseconds(now_us) >= (finite(job.Deadline) or 0) then
   return { "lost_claim" }
 end
 local renewed = until_deadline(job, now_us, claim_ms)

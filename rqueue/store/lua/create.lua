@@ -51,6 +51,7 @@ if max_queued and redis.call("ZCARD", queue) + count > max_queued then return { 
 local now_us = moment(now)
 local created = text(now_us)
 local number = redis.call("INCRBY", seq, count) - count
+assert(number >= 0 and number + count <= MAX_ID, seq .. " is no ID of a job")
 local last = redis.call("ZREVRANGE", queue, 0, 0, "WITHSCORES")[2]
 -- The priority of one that comes last: when it came, or one more than the last has.
 local back = math.max(now_us, last and tonumber(last) + 1 or now_us)
@@ -60,9 +61,9 @@ local first, places, wish, project, pool, written = nil, nil, nil, nil, nil, nil
 -- Those that follow each other, of one owner and in one pool, go in line together: in an array of 500 that
 -- is half of the work of each.
 local function line_up()
-  redis.call("ZADD", queue, unpack(places))
-  redis.call("ZADD", owner_ .. first.OwnerID, unpack(places))
   redis.call("ZADD", pool_ .. first.Pool, unpack(places))
+  redis.call("ZADD", queue, unpack(places))
+  redis.pcall("ZADD", owner_ .. first.OwnerID, unpack(places))
   if came(first) == 1 then
     woken[first.Pool] = true
   end

@@ -3,14 +3,20 @@
 -- KEYS    running ended settings due wake callbacks job: owner: used:
 -- NEEDS   clock order job claim
 -- ARGV    claim_ms most retention now
--- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, then for
---         each job to call: {request_id, callback, admission, claim}
+-- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, those that
+--         could not be looked at as {request_id, why}, then for each job to call: {request_id, callback,
+--         admission, claim}
 -- ERRORS
+--
+-- A job that a hand edit damaged so that nothing can be done about it is looked at again in a while, and
+-- holds up no other.
+
+local AGAIN_MS = 30000
 
 local now_us = moment(now)
 local now_ms = math.floor(now_us / 1000)
 local ids = redis.call("ZRANGEBYSCORE", due, "-inf", text(now_ms), "LIMIT", 0, tonumber(most))
-local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0 }
+local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0, {} }
 local keep = setting("retention", retention)
 
 local function purge(job)
@@ -22,12 +28,12 @@ local function purge(job)
   end
 end
 
-for _, id in ipairs(ids) do
+local function look(id)
   local job = load(id)
   if not job or job.Status == "queued" then
     redis.call("ZREM", due, id)
   elseif job.Status == "calling" then
-    if now_ms >= (tonumber(job.Deadline) or 0) then
+    if now_ms >= (finite(job.Deadline) or 0) then
       release(job)
       if not job.LastError then
         redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
@@ -48,6 +54,17 @@ for _, id in ipairs(ids) do
   else
     -- A status of nobody's: for a person to look at, not to be thrown away.
     redis.call("ZREM", due, id)
+  end
+end
+
+for _, id in ipairs(ids) do
+  local ran, fault = pcall(look, id)
+  local said = type(fault) == "table" and fault.err or fault
+  if not ran then
+    -- What Redis refuses to all, as when it is full, is no fault of this job.
+    if type(fault) == "table" and not string.find(said, "WRONGTYPE") then error(fault) end
+    redis.call("ZADD", due, text(now_ms + AGAIN_MS), id)
+    table.insert(reply[6], { id, said })
   end
 end
 if redis.call("HGET", settings, "paused") ~= "1" then

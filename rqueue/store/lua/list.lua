@@ -48,7 +48,8 @@ for i, entry in ipairs(entries) do
     reply[#reply + 1] = { id, fields }
   end
   if i == last or #reply - 2 == tonumber(most) or size > tonumber(bytes) then
-    reply[2] = (job.UpdatedAt or "") .. ":" .. place_text(entry.score, entry.member)
+    -- A stamp that a hand edit made no number would be no cursor, and the list would begin anew for ever.
+    reply[2] = (string.match(job.UpdatedAt or "", "^%d+$") or "") .. ":" .. place_text(entry.score, entry.member)
     break
   end
 end

@@ -15,7 +15,7 @@ if job.Status ~= "queued" then return { "illegal_transition", job.Status } end
 if callback ~= "" and callback ~= job.Callback then
   local holder = redis.call("HGET", callbacks, callback)
   if holder then return { "duplicate_callback", 0, known_to(owners, holder) and holder or "" } end
-  redis.call("HDEL", callbacks, job.Callback)
+  if job.Callback then redis.call("HDEL", callbacks, job.Callback) end
   redis.call("HSET", callbacks, callback, request_id)
   redis.call("HSET", job_ .. request_id, "Callback", callback)
 end
