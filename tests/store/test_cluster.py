@@ -13,6 +13,7 @@ from rqueue import errors
 from rqueue.domain.job import CONFIRM, FINISH
 from rqueue.domain.pool import Pool
 from rqueue.store import cluster, scripts
+from rqueue.store.check import Check
 from rqueue.store.cluster import Cluster, slot_of
 from rqueue.store.connect import connect
 from rqueue.store.gauges import GaugeReader
@@ -67,10 +68,27 @@ async def test_every_script_runs_there(store, pipeline, namespace, clock, nodes)
     await store.delete_pool("vm", "p")
     arguments = {"priority": "1", "low": "0", "size": "16", "side": "right", "done": "0", "most": 1}
     await Scripts(pipeline, Keys(namespace)).run("spread", "vm", **arguments)
+    await _repaired(pipeline, nodes, namespace)
     ran = await asyncio.to_thread(
         nodes.owner("{vm}").client.script_exists, *(scripts.load(name).sha for name in scripts.names())
     )
     assert dict(zip(scripts.names(), ran, strict=True)) == dict.fromkeys(scripts.names(), True)
+
+
+async def _repaired(pipeline: Cluster, nodes: Nodes, namespace: str) -> None:
+    """What is broken by hand, of all kinds of scripts that mend, and mended."""
+    key = f"{namespace}:{{vm}}:"
+    owner = nodes.owner("{vm}").client
+    await asyncio.to_thread(owner.set, f"{key}heads", "no hash")
+    with pytest.raises(errors.StoreDamaged, match="heads"):
+        await Store(pipeline, namespace).admit("vm", "p", 1)
+    await asyncio.to_thread(owner.set, f"{key}seq", 0)
+    await asyncio.to_thread(owner.set, f"{key}nonsense", "x")
+    await asyncio.to_thread(owner.hset, f"{key}used:p", "n/slots", 77)
+    await asyncio.to_thread(owner.zadd, f"{key}queue", {"stranger": 1})
+    found = {fault.code async for fault in Check(pipeline, namespace, repair=True).faults()}
+    assert {"wrong_kind", "foreign_key", "used", "seq"} <= found
+    assert [fault async for fault in Check(pipeline, namespace).faults()] == []
 
 
 async def test_nodes_that_forgot_the_scripts_are_told_again(store, nodes):
