@@ -2,7 +2,7 @@
 
 import json
 
-from tests.faults.faults import AWAY, MOMENTS, REPLICAS
+from tests.faults.faults import AWAY, HANDS, MOMENTS, REPLICAS
 from tests.faults.report import PAGE, RECORD, placed, table
 
 
@@ -13,7 +13,7 @@ def test_the_table_is_that_of_the_record() -> None:
 
 def test_every_fault_was_recorded() -> None:
     recorded = {json.loads(line)["fault"] for line in RECORD.read_text().splitlines()}
-    assert {*AWAY, *MOMENTS, *REPLICAS} <= recorded
+    assert {*AWAY, *HANDS, *MOMENTS, *REPLICAS} <= recorded
 
 
 def test_no_promise_was_broken() -> None:
