@@ -8,7 +8,8 @@ from tests.faults.conftest import Record
 from tests.faults.faults import HANDS, checked
 from tests.faults.stage import staged
 
-pytestmark = pytest.mark.timeout(300)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("fault", HANDS)

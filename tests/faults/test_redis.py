@@ -9,7 +9,8 @@ from tests.faults.conftest import Record
 from tests.faults.faults import AWAY, MOMENTS, SILENT, configured
 from tests.faults.stage import staged
 
-pytestmark = pytest.mark.timeout(120)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 READY_SECONDS = 2.0
 # /readyz is asked again and again; so much longer takes the last answer.

@@ -16,7 +16,8 @@ from tests.faults.conftest import Record
 from tests.faults.faults import REPLICAS
 from tests.faults.stage import LEASE_SECONDS, TICK_SECONDS, staged
 
-pytestmark = pytest.mark.timeout(120)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("fault", REPLICAS)

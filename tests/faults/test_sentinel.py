@@ -14,7 +14,8 @@ from tests.faults.load import Load, loaded
 from tests.faults.servers import Watched, in_step, watched
 from tests.process import Running, running
 
-pytestmark = pytest.mark.timeout(400)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 
 async def asked_for(redis: Watched) -> None:
