@@ -62,9 +62,10 @@ class Stage:
         return time.monotonic() - began
 
     async def sound(self) -> None:
-        """End the replicas, and assert that all keys agree and that no host is charged beyond what it has."""
+        """End the replicas; assert that none met a fault, all keys agree, no host is charged beyond what it has."""
         for service in self.replicas:
             assert await service.end() == 0
+            assert not [event for event in service.log if event["level"] == "ERROR"]
         async with self.redis.client() as redis:
             await invariants.check(redis, "rqueue")
             await invariants.capacity_kept(redis, "rqueue")
