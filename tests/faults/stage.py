@@ -62,7 +62,7 @@ class Stage:
         return time.monotonic() - began
 
     async def sound(self) -> None:
-        """End the replicas; assert that none met a fault, all keys agree, no host is charged beyond what it has."""
+        """End the replicas; none met a fault, all keys agree, no host is charged beyond what it has."""
         for service in self.replicas:
             assert await service.end() == 0
             assert not [event for event in service.log if event["level"] == "ERROR"]
