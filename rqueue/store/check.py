@@ -260,7 +260,7 @@ class Check:
             return False
         to, at = f"{{{key}}}:damaged", 1
         with answers(""):
-            while not await self._redis.call("RENAMENX", key, to):
+            while not await self._redis.call("RENAMENX", key, to, write=True):
                 at += 1
                 to = f"{{{key}}}:damaged:{at}"
         return True
@@ -273,7 +273,7 @@ class Check:
         for type_ in sorted(seen - listed - set(await self._listed())):
             if self._repair:
                 with answers(""):
-                    await self._redis.call("SADD", self._keys.types, type_)
+                    await self._redis.call("SADD", self._keys.types, type_, write=True)
             yield Fault("not_listed", type_, self._keys.types, type_, "", self._repair)
         for type_ in sorted(listed - seen) if not self._asked else ():
             if not await self._is_empty(type_):
@@ -284,12 +284,12 @@ class Check:
     async def _unlist(self, type_: str) -> bool:
         """Take an empty type from the list, unless someone comes to it meanwhile."""
         with answers(""):
-            await self._redis.call("SREM", self._keys.types, type_)
+            await self._redis.call("SREM", self._keys.types, type_, write=True)
             # Whoever has put it there just before does not do it again for so long.
             await asyncio.sleep(2 * ADD_TYPE_SECONDS)
             if await self._is_empty(type_):
                 return True
-            await self._redis.call("SADD", self._keys.types, type_)
+            await self._redis.call("SADD", self._keys.types, type_, write=True)
         return False
 
     async def _is_there(self, type_: str, name: str) -> bool:

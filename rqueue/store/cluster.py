@@ -4,7 +4,7 @@ All keys of a type lie in one slot, so a script is sent to one node, as to a Red
 say of their slots is learnt from any of them, and again when one answers that it is not the one to ask, when
 one is lost, and once a second. The protocol is that of https://valkey.io/topics/cluster-spec/.
 
-Why this is not redis-py's RedisCluster: docs/decisions/0014-cluster.md.
+Why this is not redis-py's RedisCluster: docs/decisions/0015-cluster.md.
 """
 
 import asyncio
@@ -140,9 +140,10 @@ class Cluster:
 
     async def _call_again(self, slot: int, error: RedisError, words: Sequence[Word], write: bool) -> Any:
         """Ask who is named in the error, or until the slot is served again, for a bounded time."""
-        followed = False
+        followed, began = False, monotonic()
         while _passes(error):
-            since = self._away.setdefault(slot, monotonic())
+            # Others may have been answered meanwhile: a slot that moves is served in part.
+            since = min(began, self._away.setdefault(slot, began))
             named = _REDIRECTION.match(str(error)) if isinstance(error, ResponseError) else None
             ask = False
             if named is not None and int(named[2]) != slot:

@@ -398,7 +398,11 @@ class _Lane(asyncio.Protocol):
         try:
             # With all that is said at first: a server that hangs takes connections, and no more.
             async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                try:
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                except exceptions.ConnectionError:
+                    # As a command whose connection broke is sent again: nothing has been sent yet.
+                    await connection.connect()  # type: ignore[no-untyped-call]
             self._take_over(connection)
         except BaseException as error:
             await connection.disconnect(nowait=True)

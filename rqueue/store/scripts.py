@@ -33,14 +33,9 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    "HGET",
-    "HGETALL",
-    "HMGET",
-    "TIME",
-    "ZCARD",
-    "ZCOUNT",
+    *("HGET", "HGETALL", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
+    *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
-READS |= {"ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"}
 _COMMENT = re.compile(r"--.*")
 _COMMAND = re.compile(r"""redis\.p?call\b(?:\("(\w+)")?""")
 _HEADER = re.compile(r"^-- (KEYS|NEEDS|ARGV|ERRORS)[ ]*(.*)$", re.MULTILINE)
@@ -167,6 +162,8 @@ class Scripts:
         redis.RedisError for all else.
         """
         script = load(name)
+        # One that is to mend what it finds writes nothing where it is only to look.
+        writes = script.writes and arguments.get("repair") != 0
         if "now" in script.arguments and "now" not in arguments:
             arguments["now"] = self._now() if self._now else ""
         try:
@@ -183,13 +180,13 @@ class Scripts:
                 )
                 self._added[type_] = time.monotonic()
             else:
-                reply = await self._redis.call("EVALSHA", script.sha, *words, write=script.writes)
+                reply = await self._redis.call("EVALSHA", script.sha, *words, write=writes)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise await self.damaged(type_, error, words[2:]) from error
             # After every restart, failover and SCRIPT FLUSH.
             try:
-                reply = await self._redis.call("EVAL", script.text, *words, write=script.writes)
+                reply = await self._redis.call("EVAL", script.text, *words, write=writes)
             except ResponseError as refusal:
                 raise await self.damaged(type_, refusal, words[2:]) from refusal
         except RedisError:

@@ -21,7 +21,10 @@ MAX_LIMIT = 10_000
 # So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
 MAX_NAMED = 40
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
-_CURSOR = re.compile(r"[0-9]{0,17}:-?[0-9]{1,17}:.{1,300}", re.DOTALL)
+# A score is whole, unless a hand edit made it another.
+_CURSOR = re.compile(
+    r"[0-9]{0,18}:-?(?:[0-9]{1,17}(?:\.[0-9]{1,20})?(?:e[+-][0-9]{1,3})?|inf):.{1,300}", re.DOTALL
+)
 
 
 class Name(fields.String):

@@ -287,3 +287,22 @@ async def test_a_list_behind_a_damaged_stamp_comes_to_its_end(case: Case) -> Non
         if not (cursor := page.cursor):
             break
     assert seen == ["ran", "called", "other"]
+
+
+@pytest.mark.parametrize("score", ["1.5", "-inf", "inf", "1e300", "-1e-300"])
+async def test_the_next_page_behind_any_score_is_there(case: Case, score: str) -> None:
+    type_ = await case.prepared()
+    key = case.keys.of(type_, "queue")
+    (member, *_) = await case.redis.zrange(key, 0, 0)
+    await case.redis.zadd(key, {member: score})
+    seen, path = set(), f"/v1/{type_}/?status=queued&limit=1"
+    for _ in range(3):
+        status, answer = await case.service.call("GET", path)
+        assert status == 200, answer
+        seen |= {job["RequestID"] for job in answer["data"]}
+        if not answer["next"]:
+            break
+        path = f"/v1/{type_}/?status=queued&limit=1&cursor={answer['next']}"
+    else:
+        pytest.fail("it does not end")
+    assert seen == {"waits", "other"}

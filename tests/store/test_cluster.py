@@ -186,6 +186,26 @@ async def test_who_asks_too_long_of_a_type_that_moves_is_told(store, nodes, monk
     assert (await store.get("t2", "a")).position == 0
 
 
+async def test_who_asks_too_long_is_told_though_others_are_answered(way, nodes, namespace, monkeypatch):
+    """Of a slot that moves, one key is read again and again while a script waits for the rest."""
+    store = Store(way, namespace)
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.5)
+    await store.create("t5", [new("a")])
+    key = Keys(namespace).of("t5", "seq")
+    source, target, slot = nodes.owner("{t5}"), nodes.other("{t5}"), key_slot(b"t5")
+    source.cluster("SETSLOT", slot, "MIGRATING", target.id)
+    try:
+        async with asyncio.timeout(5):
+            asked = asyncio.create_task(store.get("t5", "a"))
+            while not asked.done():
+                assert await way.call("GET", key) == "1"
+                await asyncio.sleep(0.01)
+            with pytest.raises(errors.RedisUnavailable, match="ASK"):
+                await asked
+    finally:
+        source.cluster("SETSLOT", slot, "STABLE")
+
+
 async def test_a_cluster_that_is_down_for_a_moment_is_waited_for(store, nodes):
     await store.create("t4", [new("a")])
     owner = nodes.owner("{t4}")

@@ -4,9 +4,12 @@ import pytest
 
 from rqueue.domain.job import ACCEPTED, DELETE, FINISH
 from rqueue.domain.pool import Pool
-from rqueue.errors import JobNotFound, LostClaim
+from rqueue.errors import JobNotFound, LostClaim, RedisUnavailable
+from rqueue.store.connect import connect
+from rqueue.store.embedded import embedded
+from rqueue.store.store import Store
 from tests import invariants
-from tests.conftest import new
+from tests.conftest import new, redis_at
 from tests.store.line import CLAIM_MS, admit, create, declare, line, running, status
 
 
@@ -34,6 +37,28 @@ async def test_a_claim_that_lapses_goes_to_one_other(store, redis, namespace, cl
         await store.call(old, CLAIM_MS)
     await store.call(turn, CLAIM_MS)
     await invariants.check(redis, namespace)
+
+
+async def test_a_full_redis_is_freed_of_what_has_ended(tmp_path, namespace, clock):
+    """Also behind a job that is to be called again."""
+    with embedded(tmp_path / "redis") as url:
+        async with connect(url) as pipeline, redis_at(url) as redis:
+            store = Store(pipeline, namespace, clock)
+            await store.configure("vm", {"retention": CLAIM_MS // 1000 + 1})
+            await called(store, "a", "b", "c")
+            await store.transition("vm", "b", FINISH)
+            await create(store, "d")
+            await redis.config_set("maxmemory", "1")
+            with pytest.raises(RedisUnavailable, match="OOM"):
+                await create(store, "e")
+            for name in "cd":
+                await store.transition("vm", name, DELETE)
+            clock.forward(CLAIM_MS / 1000 + 1)
+            assert [turn.request_id for turn in (await store.due("vm", CLAIM_MS)).turns] == ["a"]
+            for name in "bcd":
+                with pytest.raises(JobNotFound):
+                    await store.get("vm", name)
+            await invariants.check(redis, namespace)
 
 
 async def test_after_the_deadline_a_job_has_failed_and_the_next_goes(store, redis, namespace, clock):

@@ -12,6 +12,8 @@ from rqueue.errors import Refused
 from rqueue.store import pipeline as room
 from rqueue.store.connect import connect
 from rqueue.store.pipeline import AT_ONCE, CONNECTIONS, SENT_AGAIN, Pipeline
+from tests.faults.proxy import proxied
+from tests.faults.server import server
 
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
@@ -115,6 +117,15 @@ async def test_a_server_that_breaks_each_time_is_asked_a_few_times_and_no_more()
         with pytest.raises(exceptions.ConnectionError, match="was lost"):
             await pipeline.call("ECHO", "a")
     assert len(asked) == SENT_AGAIN + 1
+
+
+async def test_a_connection_that_breaks_while_it_is_made_is_made_again(tmp_path):
+    """The reply to what redis-py says at first is lost: nobody's command was sent, so nobody is told."""
+    async with server(tmp_path) as redis, proxied(redis.port) as wire:
+        async with connect(f"redis://127.0.0.1:{wire.port}") as pipeline:
+            wire.swallow()
+            assert await pipeline.call("PING") == "PONG"
+        assert wire.connections == 2
 
 
 async def test_a_server_that_hangs_is_given_up_and_asked_once(monkeypatch):

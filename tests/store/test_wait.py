@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from rqueue.domain.job import Status
 from rqueue.errors import DuplicateRequestID, NotReplicated, RedisUnavailable
 from rqueue.store import pipeline as room
+from rqueue.store.check import Check
 from rqueue.store.connect import connect
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import CONNECTIONS, Pipeline, Replicas
@@ -107,6 +108,23 @@ async def test_who_finds_the_work_done_waits_for_it_too(store, primary, replica,
         await again.move("vm", "b", "front")
     async with replica.client() as redis:
         assert (await redis.zrange(f"{namespace}:{{vm}}:queue", 0, 0))[0].endswith(":b")
+
+
+async def test_a_check_that_only_looks_waits_for_nobody_and_what_is_mended_is_confirmed(
+    store, primary, replica, namespace
+):
+    keys = Keys(namespace)
+    await store.configure("kube", {"paused": True})
+    async with primary.client() as redis:
+        await redis.srem(keys.types, "kube")
+    await in_step(primary)
+    replica.send(signal.SIGSTOP)
+    async with waiting(primary, namespace) as pipeline:
+        found = [fault.code async for fault in Check(pipeline, namespace).faults()]
+        assert found == ["not_listed"]
+        with pytest.raises(NotReplicated):
+            # Nor is it told as mended while no replica has it.
+            await anext(Check(pipeline, namespace, repair=True).faults())
 
 
 async def test_what_frees_memory_is_taken_and_confirmed_where_the_server_is_full(store, primary, namespace):

@@ -42,7 +42,8 @@ end
 -- A place as one text, "<score>:<member>", and back. A score is whole unless a hand edit made it another:
 -- that is written too, so that a list goes on behind it.
 local function place_text(score, member)
-  return (score % 1 == 0 and text(score) or string.format("%.17g", score)) .. ":" .. member
+  local whole = score % 1 == 0 and score >= -MAX_PRIORITY - 1 and score <= MAX_PRIORITY + 1
+  return (whole and text(score) or string.format("%.17g", score)) .. ":" .. member
 end
 
 local function place_of(written)

@@ -27,11 +27,14 @@ local function transition()
   local now_us = moment(now)
   local woke, stood, freed = 0, nil, nil
   local held = job.Status == "calling" or job.Status == "running"
+  local ends = to ~= "running" and to ~= "queued"
   -- A job that stops holding, or begins to wait, gets its new status only when that is done.
   local status = to == "running" and to or job.Status
   if held and to ~= "running" and redis.call("SISMEMBER", wake, job.Pool) == 0 then
     stood, freed = redis.call("HGET", heads, job.Pool), only_host(job)
   end
+  -- A full server refuses what takes memory, unless something was written before: what ends begins with what it takes.
+  if ends then woke = held and release(job) or leave_line(job) end
   redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us), "Status", status)
   if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) end
 
@@ -58,11 +61,6 @@ local function transition()
     woke = math.max(stand(job), woke)
     event(to, request_id, job.Status, to, actor)
   else
-    if held then
-      woke = release(job)
-    else
-      woke = leave_line(job)
-    end
     finish(job, to, now_us, setting("retention", retention), actor)
   end
   return { "ok", woke == 1 and job.Pool or "", wanted(job, want) }, job, now_us, woke, stood, freed

@@ -42,6 +42,8 @@ local function look(id)
       reply[4] = reply[4] + 1
     else
       local claim = until_deadline(job, now_us, claim_ms)
+      -- Taken out first, as a full server takes that and then the rest, with those to be purged behind it.
+      redis.call("ZREM", due, id)
       redis.call("ZADD", due, claim, id)
       reply[#reply + 1] = { id, job.Callback or "", job.Admission or "", claim }
     end

@@ -49,7 +49,7 @@ for i, entry in ipairs(entries) do
   end
   if i == last or #reply - 2 == tonumber(most) or size > tonumber(bytes) then
     -- A stamp that a hand edit made no number would be no cursor, and the list would begin anew for ever.
-    reply[2] = (string.match(job.UpdatedAt or "", "^%d+$") or "") .. ":" .. place_text(entry.score, entry.member)
+    reply[2] = (string.match(string.sub(job.UpdatedAt or "", 1, 18), "^%d+$") or "") .. ":" .. place_text(entry.score, entry.member)
     break
   end
 end
