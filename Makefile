@@ -21,7 +21,7 @@ test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed deb
 soak: $(VENV)/.developing ## everything breaks under load for 20 minutes; ARGS=--seconds=60 for less, ARGS=--seed=N to repeat one
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
-reliability: $(VENV)/.developing debian ## break everything as often as docs/reliability.md says, and write its table; an hour
+reliability: $(VENV)/.developing debian ## break everything as often as docs/reliability.md says, and write its table; 45 minutes
 	rm -f docs/reliability.jsonl
 	$(BIN)/pytest tests/faults -m "not slow" --thorough --record docs/reliability.jsonl $(ARGS)
 	$(BIN)/python -m tests.faults.soak --record docs/reliability.jsonl

@@ -79,6 +79,8 @@ async def running(
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
+            # A test that failed may have left it stopped.
+            process.send_signal(signal.SIGCONT)
         await process.wait()
         if reading:
             await reading

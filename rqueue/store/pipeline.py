@@ -36,8 +36,12 @@ CONNECT_SECONDS = 2
 AT_ONCE = 8
 # Without a byte from Redis for so long, while it owes a reply, a connection is given up.
 REPLY_SECONDS = 5.0
+# A process that looks so much later than it wanted to was stopped, or starved.
+ASLEEP_SECONDS = 1.0
 # So long after it was asked for, nothing is sent a second time any more.
 ANSWER_SECONDS = CONNECT_SECONDS + REPLY_SECONDS
+# So often a command is sent again whose connection broke.
+SENT_AGAIN = 2 * CONNECTIONS
 # Connections are not made anew more often because the server is a replica, which may stay one.
 LEAVE_SECONDS = 1.0
 MARK_SECONDS = 7 * 24 * 3600
@@ -318,8 +322,8 @@ def _hand_out_refusal(future: "asyncio.Future[Any]", own: "asyncio.Future[Any]")
 
 
 async def _again(send: Callable[[], Awaitable[T]]) -> T:
-    """Send as often again as there are connections: they may all have broken at the same moment."""
-    for _ in range(CONNECTIONS - 1):
+    """Send again, a few times: all connections may have broken at one moment, and the new ones soon after."""
+    for _ in range(SENT_AGAIN - 1):
         try:
             return await send()
         except _Lost:
@@ -349,6 +353,7 @@ class _Lane(asyncio.Protocol):
         self._owed: deque[asyncio.Future[Any]] = deque()
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._watched_until = 0.0
         self._closed = False
 
     @property
@@ -449,18 +454,25 @@ class _Lane(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
         if self._watch is None:
-            self._watch = loop.call_later(REPLY_SECONDS, self._look)
+            self._watch_from(loop)
+
+    def _watch_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watched_until = self._heard + REPLY_SECONDS
+        self._watch = loop.call_at(self._watched_until, self._look)
 
     def _look(self) -> None:
         self._watch = None
         loop = asyncio.get_running_loop()
         if not self._owed:
             return
+        if loop.time() - self._watched_until > ASLEEP_SECONDS:
+            # It is this process that was away: what came meanwhile is still to be read.
+            self._heard = loop.time()
         if loop.time() - self._heard >= REPLY_SECONDS:
             # Not sent again: a server that hangs would only be asked twice.
             self.end(exceptions.TimeoutError, f"no reply within {REPLY_SECONDS:g} s")
         else:
-            self._watch = loop.call_at(self._heard + REPLY_SECONDS, self._look)
+            self._watch_from(loop)
 
     def end(self, kind: type[RedisError], said: str) -> None:
         """Break the connection, until it is needed again; whoever waits for a reply gets this error."""

@@ -1,10 +1,13 @@
 """What breaks, and on leaving is mended: each is a context on a stage."""
 
 import asyncio
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.faults.stage import LEASE_SECONDS, TICK_SECONDS, Stage
@@ -196,4 +199,74 @@ REPLICAS: dict[str, Fault] = {
     "all three replicas are killed at once": all_replicas_killed,
     "a replica is rolled": replica_rolled,
     "one of three replicas stops past its lease and wakes up (SIGSTOP)": replica_stopped,
+}
+
+
+# --- hands in Redis ----------------------------------------------------------------------------------------
+
+_VM = "rqueue:{vm}:"
+
+
+async def checked(on: Stage, *options: str) -> int:
+    """Run `rqueue check` beside the service; returns its exit status."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RQUEUE_")}
+    environment |= {"RQUEUE_REDIS_URL": on.redis.url}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rqueue", "check", *options),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    return await process.wait()
+
+
+async def _line_loses_one(redis: "Redis") -> None:
+    for member in await redis.zrange(f"{_VM}pool:default", -1, -1):
+        await redis.zrem(f"{_VM}pool:default", member)
+
+
+async def _nobody_calls(redis: "Redis") -> None:
+    for member in await redis.zrange(f"{_VM}running", 0, -1):
+        name = member.partition(":")[2]
+        if await redis.hget(f"{_VM}job:{name}", "Status") == "calling":
+            await redis.zrem(f"{_VM}due", name)
+
+
+async def _host_is_full(redis: "Redis") -> None:
+    await redis.hset(f"{_VM}used:default", "n0/slots", 48)
+
+
+async def _pool_sleeps(redis: "Redis") -> None:
+    await redis.hset(f"{_VM}heads", "default", "-9007199254740992:")
+    await redis.srem(f"{_VM}wake", "default")
+
+
+async def _type_is_gone(redis: "Redis") -> None:
+    await redis.srem("rqueue:types", "vm")
+
+
+async def _strangers(redis: "Redis") -> None:
+    await redis.zadd(f"{_VM}queue", {"stranger": 1})
+    await redis.zadd(f"{_VM}due", {"stranger": 1})
+    await redis.hset(f"{_VM}callbacks", "http://stranger/", "stranger")
+    await redis.set(f"{_VM}job:stranger", "x")
+
+
+def edited(*edits: Callable[["Redis"], Awaitable[None]]) -> Fault:
+    """Edits by hand, and on leaving `rqueue check --repair`, which finds all of them."""
+
+    @asynccontextmanager
+    async def fault(on: Stage) -> AsyncIterator[None]:
+        async with on.redis.client() as redis:
+            for edit in edits:
+                await edit(redis)
+        yield
+        assert await checked(on, "--repair") == 0
+
+    return fault
+
+
+HANDS: dict[str, Fault] = {
+    "keys are edited by hand; rqueue check --repair": edited(
+        _line_loses_one, _nobody_calls, _host_is_full, _pool_sleeps, _type_is_gone, _strangers
+    ),
 }

@@ -78,12 +78,13 @@ class Load:
     """Clients of services at some URLs, of which each answers for all. Made by `loaded`."""
 
     def __init__(
-        self, urls: Sequence[str], receiver: Receiver, types: Sequence[str], clients: int, seed: int
+        self, urls: Sequence[str], receiver: Receiver, types: Sequence[str], clients: int, waiting: int
     ):
         self.urls = list(urls)
         self.outcome = Outcome()
         self._types = types
-        self._rng = random.Random(seed)
+        self._rng = random.Random(1)
+        self._waiting = waiting
         self._receiver = receiver
         receiver.answer = self._take
         self._ending = asyncio.Event()
@@ -233,7 +234,7 @@ class Load:
                 await self._expect({200, 409, 404}, "DELETE", f"/v1/{of}/{name}")
             async with self._heard:
                 await self._heard.wait_for(
-                    lambda: len(self._accepted) - len(self._calls) < WAITING or self._ending.is_set()
+                    lambda: len(self._accepted) - len(self._calls) < self._waiting or self._ending.is_set()
                 )
 
     async def _expect(self, statuses: set[int], method: str, path: str, body: Any = None) -> Any:
@@ -326,19 +327,22 @@ class Load:
 
     async def _until_running(self, of: tuple[str, str]) -> None:
         """Wait until what the receiver answered is written down, by whichever replica."""
-        async with asyncio.timeout(PATIENCE):
-            path = f"/v1/{of[0]}/{of[1]}"
-            while (await self._expect({200}, "GET", path))["data"]["Status"] != "running":  # noqa: ASYNC110
-                await asyncio.sleep(PAUSE)
+        until, path = time.monotonic() + PATIENCE, f"/v1/{of[0]}/{of[1]}"
+        while time.monotonic() < until:
+            status, answer, _ = await self.ask("GET", path)
+            if status != 200 or answer["data"]["Status"] == "running":
+                return
+            await asyncio.sleep(PAUSE)
+        self.outcome.wrong.append(f"{path}: not running within {PATIENCE:g} s of its call")
 
 
 @asynccontextmanager
 async def loaded(
-    *urls: str, types: Sequence[str] = ("vm",), clients: int = 12, seed: int = 1
+    *urls: str, types: Sequence[str] = ("vm",), clients: int = 12, waiting: int = WAITING
 ) -> AsyncIterator[Load]:
     """A load on services that are there already; it ends on leaving, finished or not."""
     async with receiving() as receiver:
-        load = Load(urls, receiver, types, clients, seed)
+        load = Load(urls, receiver, types, clients, waiting)
         try:
             await load.start()
             yield load

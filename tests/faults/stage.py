@@ -31,10 +31,10 @@ class Stage:
         self._stack = stack
         self._folder = folder
 
-    async def add(self) -> Running:
-        """Start one more replica."""
+    async def add(self, wire: Proxy | None = None) -> Running:
+        """Start one more replica, where given on a wire of its own."""
         settings = {"CALLBACK_TIMEOUT": str(CALLBACK_SECONDS), "CALLBACK_ALLOW": "127.0.0.0/8"}
-        url = f"redis://127.0.0.1:{self.wire.port}"
+        url = f"redis://127.0.0.1:{(wire or self.wire).port}"
         service = await self._stack.enter_async_context(running(self._folder, REDIS_URL=url, **settings))
         self.replicas.append(service)
         return service
@@ -62,9 +62,10 @@ class Stage:
         return time.monotonic() - began
 
     async def sound(self) -> None:
-        """End the replicas, and assert that all keys agree and that no host is charged beyond what it has."""
+        """End the replicas; none met a fault, all keys agree, no host is charged beyond what it has."""
         for service in self.replicas:
             assert await service.end() == 0
+            assert not [event for event in service.log if event["level"] == "ERROR"]
         async with self.redis.client() as redis:
             await invariants.check(redis, "rqueue")
             await invariants.capacity_kept(redis, "rqueue")

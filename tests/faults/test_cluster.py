@@ -15,7 +15,8 @@ from tests.faults.conftest import Record
 from tests.faults.load import Load, loaded
 from tests.process import Running, running
 
-pytestmark = pytest.mark.timeout(120)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 # Of two nodes.
 TYPES = ("vm", "gpu")

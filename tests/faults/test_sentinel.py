@@ -10,11 +10,12 @@ import pytest
 
 from tests import invariants
 from tests.faults.conftest import Record
-from tests.faults.load import Load, loaded
+from tests.faults.load import WAITING, Load, loaded
 from tests.faults.servers import Watched, in_step, watched
 from tests.process import Running, running
 
-pytestmark = pytest.mark.timeout(400)
+# As often as `make reliability` breaks things.
+pytestmark = pytest.mark.timeout(900)
 
 
 async def asked_for(redis: Watched) -> None:
@@ -52,7 +53,9 @@ async def scene(folder: Path, wait: int) -> AsyncIterator[tuple[Watched, list[Ru
             "CALLBACK_ALLOW": "127.0.0.0/8",
         }
         services = [await stack.enter_async_context(running(folder, **settings)) for _ in range(2)]
-        async with loaded(*(service.url for service in services)) as load:
+        # Jobs that are lost are never called, and nobody waits for them.
+        waiting = WAITING if wait else 10**6
+        async with loaded(*(service.url for service in services), waiting=waiting) as load:
             yield redis, services, load
 
 
@@ -93,5 +96,6 @@ async def test_what_is_lost_without_waiting_is_counted(
     times = 10
     async with scene(tmp_path, wait=0) as (redis, _, load):
         await replaced(redis, load, times)
-        outcome = await load.finish(seconds=20)
+        outcome = await load.finish()
+    outcome.lost = [job for job in outcome.lost if "job_not_found" in job]
     record("Sentinel replaces the primary, without it", times, outcome)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests import invariants
 from tests.conftest import receiving
+from tests.faults.proxy import proxied
 from tests.faults.stage import LEASE_SECONDS, TICK_SECONDS, staged
 
 pytestmark = pytest.mark.timeout(120)
@@ -54,17 +55,29 @@ async def test_calls_of_a_dead_replica_are_taken_over_within_the_lease(tmp_path:
     assert all(len(of) == 2 and len(set(of)) == 1 for of in ids.values())
 
 
-async def test_a_replica_that_wakes_up_changes_nothing_that_is_no_longer_its_own(tmp_path: Path) -> None:
-    """It stopped with an answer on its way to it; meanwhile the job was called, ended and admitted again."""
-    async with staged(tmp_path, replicas=2) as on, receiving() as receiver:
-        first, second = on.replicas
+@pytest.mark.parametrize("stops", ["the replica", "its way to Redis"])
+async def test_who_is_late_changes_nothing_that_is_no_longer_its_own(stops: str, tmp_path: Path) -> None:
+    """It has an answer that it can not write down; meanwhile the job was called, ended and admitted again."""
+    async with staged(tmp_path) as on, receiving() as receiver, proxied(on.redis.port) as wire:
+        (second,) = on.replicas
+        first = await on.add(wire)
         answering, calls = asyncio.Event(), Counter[str]()
+
+        def stop() -> None:
+            if stops == "the replica":
+                first.process.send_signal(signal.SIGSTOP)
+            else:
+                wire.hang()
+
+        def go_on() -> None:
+            first.process.send_signal(signal.SIGCONT)
+            wire.flow()
 
         async def answer(request: web.Request) -> web.Response:
             calls[request.headers["webhook-id"]] += 1
             if sum(calls.values()) == 1:
-                # The one that stops is told that the job is not wanted, when it is long another's.
-                first.process.send_signal(signal.SIGSTOP)
+                # It is told that the job is not wanted, and says so when that is long another's.
+                stop()
                 return web.Response(status=410)
             await answering.wait()
             return web.Response()
@@ -93,7 +106,7 @@ async def test_a_replica_that_wakes_up_changes_nothing_that_is_no_longer_its_own
             assert list(calls.values()) == [2, 1]
             before = await job()
             assert before["Status"] == "calling"
-            first.process.send_signal(signal.SIGCONT)
+            go_on()
             async with on.redis.client() as redis, aiohttp.ClientSession() as other:
                 # It is awake, and has done what it had to do: it says so, and has ticked.
                 async with asyncio.timeout(10):
