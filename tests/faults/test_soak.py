@@ -16,5 +16,6 @@ MEMORY_MIB = 160
 async def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
     found = await soak(tmp_path, SECONDS, seed=20, say=lambda _: None)
     assert len(found.broken) > 3
-    assert found.nonsense > 100
+    # How many there is time for is the machine's.
+    assert found.nonsense > 10
     assert max(found.memory_mib) < MEMORY_MIB
