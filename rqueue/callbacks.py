@@ -6,7 +6,6 @@ writes nothing: the reaper does.
 """
 
 import asyncio
-import base64
 import ipaddress
 import logging
 import random
@@ -32,6 +31,7 @@ from yarl import URL
 
 from rqueue.connections import RECEIVE_BYTES, Connector, Resolver
 from rqueue.domain.job import MAX_CALLBACK_BYTES, Job, written
+from rqueue.domain.secret import key_of
 from rqueue.errors import InvalidCallback, Refused
 from rqueue.files import Watched
 from rqueue.guard import ForbiddenTarget, Guard, literal
@@ -122,14 +122,10 @@ class Callbacks:
         """Sign with these secrets from now on: whsec_ and base64, the newest first. Raises Refused."""
         signers = []
         for secret in secrets:
-            kind, _, key = secret.partition("_")
             try:
-                decoded = base64.b64decode(key if kind == "whsec" else "", validate=True)
-            except ValueError:
-                decoded = b""
-            if not 24 <= len(decoded) <= 64:  # as the scheme has it
-                raise Refused("RQUEUE_CALLBACK_SECRETS: a secret is whsec_ and base64 of 24 to 64 bytes")
-            signers.append(Webhook(decoded))
+                signers.append(Webhook(key_of(secret)))
+            except ValueError as error:
+                raise Refused(f"RQUEUE_CALLBACK_SECRETS: {error}") from None
         self._signers = signers
 
     async def __aenter__(self) -> "Callbacks":
