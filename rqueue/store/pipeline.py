@@ -354,6 +354,7 @@ class _Lane(asyncio.Protocol):
         self._heard = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._watched_until = 0.0
+        self._excused = False
         self._closed = False
 
     @property
@@ -452,7 +453,7 @@ class _Lane(asyncio.Protocol):
 
     def _expect(self) -> None:
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._heard, self._excused = loop.time(), False
         if self._watch is None:
             self._watch_from(loop)
 
@@ -465,9 +466,9 @@ class _Lane(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if not self._owed:
             return
-        if loop.time() - self._watched_until > ASLEEP_SECONDS:
+        if loop.time() - self._watched_until > ASLEEP_SECONDS and not self._excused:
             # It is this process that was away: what came meanwhile is still to be read.
-            self._heard = loop.time()
+            self._heard, self._excused = loop.time(), True
         if loop.time() - self._heard >= REPLY_SECONDS:
             # Not sent again: a server that hangs would only be asked twice.
             self.end(exceptions.TimeoutError, f"no reply within {REPLY_SECONDS:g} s")
