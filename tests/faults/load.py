@@ -91,6 +91,8 @@ class Load:
         self._names = itertools.count()
         self._accepted: set[tuple[str, str]] = set()
         self._unwanted: set[tuple[str, str]] = set()
+        # Accepted, wanted, and not called yet.
+        self._waited_for: set[tuple[str, str]] = set()
         self._calls: dict[tuple[str, str], Counter[str]] = {}
         # Those whose first call was answered 503.
         self._refused: set[tuple[str, str]] = set()
@@ -231,10 +233,11 @@ class Load:
             if rng.random() < 0.05 and (of, name) not in self._holds:
                 # What it is called about from here on it does not want.
                 self._unwanted.add((of, name))
+                self._waited_for.discard((of, name))
                 await self._expect({200, 409, 404}, "DELETE", f"/v1/{of}/{name}")
             async with self._heard:
                 await self._heard.wait_for(
-                    lambda: len(self._accepted) - len(self._calls) < self._waiting or self._ending.is_set()
+                    lambda: len(self._waited_for) < self._waiting or self._ending.is_set()
                 )
 
     async def _expect(self, statuses: set[int], method: str, path: str, body: Any = None) -> Any:
@@ -262,7 +265,9 @@ class Load:
             self.outcome.wrong.append(f"POST /v1/{type_}/ {names}: {status} {answer}")
             return
         async with self._heard:
-            self._accepted.update((type_, name) for name in names)
+            accepted = {(type_, name) for name in names}
+            self._accepted |= accepted
+            self._waited_for |= accepted.difference(self._calls, self._unwanted)
             self._last_accepted = max(self._last_accepted, began)
             self._heard.notify_all()
 
@@ -274,6 +279,7 @@ class Load:
         admission, job = headers["webhook-id"], orjson.loads(body)["data"]
         of = job["Type"], job["RequestID"]
         ids = self._calls.setdefault(of, Counter())
+        self._waited_for.discard(of)
         if not ids and self._rng.random() < MISBEHAVE:
             ids[admission] += 1
             self._refused.add(of)
