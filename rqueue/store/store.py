@@ -7,8 +7,10 @@ errors. Knows no HTTP and calls nobody back.
 import asyncio
 import itertools
 import logging
+import math
 import re
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,13 +37,16 @@ from rqueue.store.answers import (
 )
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis
-from rqueue.store.scripts import ScriptError, Scripts
+from rqueue.store.scripts import ScriptError, Scripts, refused
 from rqueue.store.together import Together
 
 log = logging.getLogger("rqueue.store")
 
 # This changes nothing; a replica, a full server and one that cannot save refuse it all the same.
 _MAY_WRITE = "return redis.call('SETRANGE', KEYS[1], 0, '')"
+
+# What its user may do changes when a person changes it; to try all of it takes 0.1 ms of Redis.
+MAY_RUN_SECONDS = 60.0
 
 DEFAULTS = Settings()
 PAGE = 100
@@ -66,6 +71,8 @@ class Store:
         self._together = Together(self._create)
         # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
+        # When the Redis user could last run all that is needed; monotonic time begins anywhere.
+        self._may_run = -math.inf
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Store:
             "moves": " ".join(f"{a}:{b}" for a, b in moves.items()),
             "admission": admission,
             "nonce": self._nonce(),
-            "error": error,
+            "last_error": error,
             "lease_seconds": DEFAULTS.lease_seconds or "",
             "retention": DEFAULTS.retention,
             "want": int(want),
@@ -345,7 +352,7 @@ class Store:
                 admission=turn.admission,
                 claim=turn.claim,
                 delay_ms=delay_ms,
-                error=error,
+                last_error=error,
                 called=int(called or not turn.first),
             )
 
@@ -444,7 +451,8 @@ class Store:
         return str(secret)
 
     async def check(self) -> None:
-        """Run a script that may write, and look at each server's settings. Raises Unavailable, saying why.
+        """Run a script that may write, and look at each server's settings and, once in MAY_RUN_SECONDS, at
+        what the Redis user may do. Raises Unavailable, saying why.
 
         A server of a cluster may be away: types that are not there are served on.
         """
@@ -460,6 +468,12 @@ class Store:
                 if isinstance(info, BaseException):
                     raise info
                 _keeps_all(info)
+            if time.monotonic() - self._may_run >= MAY_RUN_SECONDS:
+                if missing := await refused(self._redis, self._keys.ready):
+                    raise errors.NotReady(
+                        f"the Redis user may not run {', '.join(missing)}: see docs/settings.md"
+                    )
+                self._may_run = time.monotonic()
 
     async def put_arrival(self, arrived: str, kept: int) -> None:
         """Put what arrived in the inbox, which keeps only so many of the newest."""

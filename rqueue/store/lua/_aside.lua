@@ -26,7 +26,7 @@ end
 -- A field of a hash goes to a hash of that name, of the first such that has no other value for it.
 local function field_aside(name, field, value)
   local to, at = damaged_ .. name, 1
-  while (redis.pcall("HGET", to, field) or value) ~= value do
+  while (forgive(redis.pcall("HGET", to, field)) or value) ~= value do
     at = at + 1
     to = damaged_ .. name .. ":" .. at
   end
@@ -57,8 +57,8 @@ end
 
 -- Have a pool examined afresh.
 local function examine_afresh(pool)
-  redis.pcall("HDEL", heads, pool)
-  redis.pcall("SADD", wake, pool)
+  forgive(redis.pcall("HDEL", heads, pool))
+  forgive(redis.pcall("SADD", wake, pool))
 end
 
 local LIVE = { queued = "queue", calling = "running", running = "running" }
