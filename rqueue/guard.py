@@ -19,8 +19,9 @@ def _networks(written: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Networ
 
 # "This network", reserved, site-local, and the metadata services of clouds that are not link-local.
 _NEVER = _networks("0.0.0.0/8 240.0.0.0/4 fec0::/10 100.100.100.200 192.0.0.192 fd00:ec2::254")
-# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one.
-_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96")
+# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one; of those for local use (RFC 8215)
+# a prefix of 96 bits is meant.
+_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -132,9 +132,8 @@ local refused = {}
 local function may(name, ...)
   local reply = redis.pcall(name, ...)
   local said = type(reply) == "table" and reply.err or ""
-  if not (string.find(said, "ACL failure in script") or string.find(said, "The user executing the script")) then
-    return true
-  end
+  local may_not = string.find(said, "ACL failure in script") or string.find(said, "user executing the script")
+  if not may_not then return true end
   refused[#refused + 1] = name
 end
 may("TIME")
@@ -153,7 +152,7 @@ def needed() -> frozenset[str]:
 
 
 async def refused(redis: Redis, key: str) -> list[str]:
-    """Those of them that the Redis user may not run; `key` is one that is not there, and is not afterwards."""
+    """Those of them that the Redis user may not run; `key` is not there, and is not afterwards."""
     tried = sorted(needed() - {"SADD", "SREM", "TIME"})
     words = orjson.dumps([[name, *_TRIED[name].split()] for name in tried])
     found = list(map(str, await redis.call("EVAL", _TRY, 1, key, words, write=True)))

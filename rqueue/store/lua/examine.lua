@@ -60,6 +60,7 @@ local function look(id)
   local name = "job:" .. id
   local job = all_fields(id)
   if next(job) == nil then return is_kind(name, "hash") end
+  stays(name)
 
   -- A field gets the value that it should have, or is taken away; what it had is kept aside.
   local function mend(field, value)
@@ -201,14 +202,17 @@ local function look(id)
   local other_kind = type(at) == "table" and not is_kind("due", "zset")
   if line ~= queue and (mending or not other_kind) then
     local lease, last = nil, now_ms + TOO_LONG
+    if job.Status == "running" then
+      local set = forgive(redis.pcall("HGET", settings, "lease_seconds"))
+      lease = type(set) == "string" and finite(set)
+    end
     at = not other_kind and tonumber(at or "") or nil
     if calling then last = tonumber(job.Deadline) end
-    if (not at and job.Status ~= "running") or (at and at > last) then
+    if (not at and (job.Status ~= "running" or lease)) or (at and at > last) then
       found("due", "due", id, at and redis.call("ZSCORE", due, id) or "missing")
       if mending then
         local when = calling and now_ms or nil
         if job.Status == "running" then
-          lease = setting("lease_seconds", nil)
           when = lease and now_ms + lease * 1000
         elseif not calling then
           when = math.max(now_ms, milliseconds(tonumber(job.DeletedAt)) + setting("retention", retention) * 1000)
