@@ -22,6 +22,7 @@ from rqueue.domain.caller import ANYONE, Caller
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
+from rqueue.domain.secret import key_of
 from rqueue.store.answers import (
     Page,
     Queue,
@@ -442,12 +443,21 @@ class Store:
     # --- the service -------------------------------------------------------------------------------
 
     async def callback_secret(self, made: str) -> str:
-        """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
+        """The signing secret that all replicas share: the one in Redis, else the one given, kept there.
+
+        Raises StoreDamaged for one that is none.
+        """
         key = self._keys.callback_secret
         with answers("", key=key):
             secret = await self._redis.call("GET", key)
             if secret is None:
                 _, secret = await self._redis.calls(("SET", key, made, "NX"), ("GET", key), write=True)
+        try:
+            key_of(secret)
+        except ValueError as error:
+            raise errors.StoreDamaged(
+                f"{key} is not what it should be: {error}; see rqueue check --repair"
+            ) from None
         return str(secret)
 
     async def check(self) -> None:

@@ -14,7 +14,9 @@ from rqueue.domain.caller import Caller, Role
 from rqueue.domain.job import CONFIRM, DELETE, FINISH
 from rqueue.domain.pool import Pool
 from rqueue.store import store as storing
+from rqueue.store.check import Check
 from rqueue.store.connect import connect
+from rqueue.store.keys import Keys
 from rqueue.store.scripts import needed
 from rqueue.store.store import Store
 from tests.conftest import config_of, new, redis_at, serving
@@ -33,7 +35,7 @@ def url_of(redis_url: str, user: str) -> str:
 async def user(real_redis: Any, namespace: str) -> Any:
     """Makes the documented user, for this test's namespace, with more or fewer commands."""
     assert DOCUMENTED is not None
-    rules = DOCUMENTED[1].replace("~rqueue:*", f"~{namespace}:*").split()
+    rules = DOCUMENTED[1].replace("rqueue:*", f"{namespace}:*").split()
 
     async def make(*changes: str) -> str:
         await real_redis.execute_command("ACL", "SETUSER", namespace, "on", ">pw", *rules, *changes)
@@ -183,3 +185,19 @@ async def test_readiness_looks_at_commands_once_in_a_while(
         monkeypatch.setattr(storing, "MAY_RUN_SECONDS", 0.0)
         with pytest.raises(errors.NotReady, match="may not run HDEL, HINCRBY:"):
             await store.check()
+
+
+async def test_the_documented_user_may_repair_all_there_is(
+    user: Any, redis_url: str, real_redis: Any, namespace: str
+) -> None:
+    keys = Keys(namespace)
+    for key in (keys.types, keys.callback_secret, keys.inbox):
+        await real_redis.hset(key, "x", "y")
+    for name in ("queue", "pool:x", "job:x", "notes"):
+        await real_redis.set(keys.of("vm", name), "x", ex=1000)
+    async with connect(url_of(redis_url, await user())) as pipeline:
+        mended = [fault async for fault in Check(pipeline, namespace, repair=True).faults()]
+        assert {fault.code for fault in mended} >= {"wrong_kind", "expires", "foreign_key", "not_listed"}
+        assert all(fault.mended for fault in mended)
+        assert [fault async for fault in Check(pipeline, namespace).faults()] == []
+    await real_redis.delete(*(f"{{{key}}}:damaged" for key in (keys.types, keys.callback_secret, keys.inbox)))
