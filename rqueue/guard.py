@@ -17,10 +17,11 @@ def _networks(written: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Networ
     return [ipaddress.ip_network(word) for word in written.split()]
 
 
-# "This network", reserved, site-local, and the metadata services of clouds that are not link-local.
-_NEVER = _networks("0.0.0.0/8 240.0.0.0/4 fec0::/10 100.100.100.200 192.0.0.192 fd00:ec2::254")
-# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one.
-_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96")
+# "This network", reserved, site-local, the metadata services of clouds that are not link-local, and NAT64 for
+# local use (RFC 8215), of whose addresses only its operator knows where the IPv4 one stands.
+_NEVER = _networks("0.0.0.0/8 240.0.0.0/4 fec0::/10 100.100.100.200 192.0.0.192 fd00:ec2::254 64:ff9b:1::/48")
+# IPv4-compatible, IPv4-translated and NAT64 addresses end in an IPv4 one, those for local use mostly.
+_IPV4_INSIDE = _networks("::/96 ::ffff:0:0:0/96 64:ff9b::/96 64:ff9b:1::/48")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -65,13 +66,13 @@ class Guard:
             return True
         if trusted or any(form in net for net in self._allow_nets for form in forms):
             return False
-        address = _unwrapped(address)
+        unwrapped = _unwrapped(address)
         return (
-            address.is_link_local
-            or address.is_loopback
-            or address.is_multicast
-            or address.is_unspecified
-            or any(address in net for net in _NEVER)
+            unwrapped.is_link_local
+            or unwrapped.is_loopback
+            or unwrapped.is_multicast
+            or unwrapped.is_unspecified
+            or any(form in net for net in _NEVER for form in forms)
         )
 
 

@@ -535,7 +535,9 @@ def test_check_says_what_it_finds_and_mends(tmp_path, valkey_url):
         assert "taken out" in found.stdout
         told = ended("check", "--json", cwd=tmp_path, **settings).stdout.splitlines()
         assert [json.loads(line)["key"] for line in told] == [queue, queue]
-        assert ended("check", "--type", "kube", cwd=tmp_path, **settings).returncode == 0
+        none = ended("check", "--type", "kube", cwd=tmp_path, **settings)
+        assert (none.returncode, none.stdout) == (2, "")
+        assert "there is no type 'kube'" in none.stderr
         assert redis.zcard(queue) == 2
 
         mended = ended("check", "--repair", cwd=tmp_path, **settings)

@@ -707,6 +707,9 @@ async def test_a_secret_in_redis_that_is_none_is_said_and_mended(
     await real_redis.set(key, "nonsense")
     async with serving(config_of(namespace), redis_url, clock) as service:
         await until(lambda: _said(caplog, "no signing secret"))
+        assert f"{key} is not what it should be" in caplog.text
+        assert "rqueue check --repair" in caplog.text
+        assert "RQUEUE_CALLBACK_SECRETS" not in caplog.text
         await declare(service)
         await post(service, receiver.url, "a")
         assert receiver.calls == []

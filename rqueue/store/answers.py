@@ -89,9 +89,9 @@ def job_of(
 
     With a pool's bounds, it waits because it never fits where it exceeds them.
     """
-    fields = mapping(flat)
-    found = fields.get
     try:
+        fields = mapping(flat)
+        found = fields.get
         placement, attempts, priority = found("Placement"), found("Attempts"), int(fields["Priority"])
         if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
             raise ValueError(f"{priority} is no priority")

@@ -41,6 +41,7 @@ FAULTS = {
         "put aside; what it held is made anew from the jobs",
     ),
     "foreign_key": ("a key of a type that the service does not know", "put aside"),
+    "expires": ("a key that would vanish by itself", "it stays (PERSIST)"),
     "no_job": (
         "a job's hash that cannot be read",
         "put aside, out of every line; its request_id and callback are free",
@@ -104,8 +105,9 @@ _FIXED = (
     "seq",
     "wake",
     "events",
+    "settings",
 )
-_SWEPT = ("owner:", "pool:", "capacity:")
+_SWEPT = ("owner:", "pool:", "capacity:", "used:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,10 @@ class Check:
         self._given_back: set[tuple[str, str]] = set()
 
     async def faults(self) -> AsyncIterator[Fault]:
-        """Each fault once, with `repair` after it was mended. Raises Unavailable where Redis is away."""
+        """Each fault once, with `repair` after it was mended.
+
+        Raises Unavailable where Redis is away, Refused for a type that there is not.
+        """
         for _ in range(ROUNDS if self._repair else 1):
             mended = False
             async for fault in self._round():
@@ -158,15 +163,16 @@ class Check:
                 return
 
     async def _round(self) -> AsyncIterator[Fault]:
-        if not self._asked:
-            async for fault in self._global_keys():
-                yield fault
+        async for fault in self._global_keys():
+            yield fault
         listed = set(self._asked or await self._listed())
         held: defaultdict[str, set[str]] = defaultdict(set)
         async for type_, names in self._batches():
             held[type_].update(name.removeprefix("used:") for name in names if name.startswith("used:"))
             async for fault in self._look_at_keys(type_, names):
                 yield fault
+        for type_ in listed - set(held) - set(await self._listed()) if self._asked else ():
+            raise errors.Refused(f"there is no type {type_!r} in {self._keys.types}, nor a key of it")
         async for fault in self._look_at_types(listed, set(held)):
             yield fault
         types = sorted(listed | set(held))
@@ -244,11 +250,17 @@ class Check:
             return list(await self._redis.call("SMEMBERS", self._keys.types)) if kind == "set" else []
 
     async def _global_keys(self) -> AsyncIterator[Fault]:
-        kinds = {self._keys.types: "set", self._keys.callback_secret: "string", self._keys.inbox: "list"}
+        kinds = {self._keys.types: "set"}
+        if not self._asked:
+            kinds |= {self._keys.callback_secret: "string", self._keys.inbox: "list"}
         for key, kind in kinds.items():
-            with answers(""):
-                is_ = await self._redis.call("TYPE", key)
+            with answers("", key=key):
+                is_, lives_ms = await self._redis.calls(("TYPE", key), ("PTTL", key))
                 secret = await self._redis.call("GET", key) if is_ == kind == "string" else None
+                if lives_ms >= 0:
+                    if self._repair:
+                        await self._redis.call("PERSIST", key, write=True)
+                    yield Fault("expires", "", key, "", "", self._repair)
             if is_ not in (kind, "none"):
                 yield Fault("wrong_kind", "", key, "", f"{is_}, not {kind}", await self._key_aside(key))
             elif secret is not None and not _is_secret(secret):

@@ -82,7 +82,7 @@ def load(name: str) -> Script:
         keys += [key for key in needs.get("KEYS", []) if key not in keys]
         library += text
     # On one line, and so without its comments.
-    library = " ".join(line.split("--")[0].strip() for line in _used(library, source))
+    library = " ".join(line.split("--")[0].strip() for line in _used(library, _COMMENT.sub("", source)))
     for key in keys:
         if key not in KEYS:
             raise ValueError(f"{name}.lua: there is no key {key!r}")
@@ -106,6 +106,62 @@ def load(name: str) -> Script:
         text,
         hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
     )
+
+
+# Each command with words that change nothing, for a key that is not there: a reading, a removal, or a write
+# that the command itself refuses. Too few words would be refused before it is asked who runs it.
+_TRIED = {
+    **dict.fromkeys(("EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "SMEMBERS", "TYPE", "ZCARD", "DEL"), ""),
+    **dict.fromkeys(
+        ("HDEL", "HEXISTS", "HGET", "HMGET", "SISMEMBER", "SREM", "ZRANK", "ZREM", "ZSCORE"), "x"
+    ),
+    **dict.fromkeys(("ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE"), "0 0"),
+    "SRANDMEMBER": "1",
+    "HINCRBY": "f x",
+    "HSET": "f v f",
+    "INCRBY": "x",
+    "SET": "v x",
+    "XADD": "x f v",
+    "ZADD": "x m",
+}
+# What the store calls itself.
+_CALLED = {"GET", "HGETALL", "HKEYS", "SADD", "SET", "SMEMBERS", "ZCARD"}
+# No words make SADD refuse: where it may be taken out again, something is put in for that long.
+_TRY = """
+local refused = {}
+local function may(name, ...)
+  local reply = redis.pcall(name, ...)
+  local said = type(reply) == "table" and reply.err or ""
+  local may_not = string.find(said, "ACL failure in script") or string.find(said, "user executing the script")
+  if not may_not then return true end
+  refused[#refused + 1] = name
+end
+may("TIME")
+for _, words in ipairs(cjson.decode(ARGV[1])) do may(words[1], KEYS[1], unpack(words, 2)) end
+if may("SREM", KEYS[1], "x") and may("SADD", KEYS[1], "x") then redis.call("SREM", KEYS[1], "x") end
+return refused
+"""
+
+
+@cache
+def needed() -> frozenset[str]:
+    """The commands that the service cannot be without; `rqueue check` uses more."""
+    own = (load(name) for name in names())
+    texts = (script.text for script in own if "repair" not in script.arguments)
+    return frozenset(_CALLED.union(*(_COMMAND.findall(text) for text in texts)))
+
+
+async def refused(redis: Redis, key: str) -> list[str]:
+    """Those of them that the Redis user may not run; `key` is not there, and is not afterwards."""
+    tried = sorted(needed() - {"SADD", "SREM", "TIME"})
+    words = orjson.dumps([[name, *_TRIED[name].split()] for name in tried])
+    found = list(map(str, await redis.call("EVAL", _TRY, 1, key, words, write=True)))
+    try:
+        await redis.call("EVALSHA", "0" * 40, 1, key)
+    except ResponseError as error:
+        if not str(error).startswith("NOSCRIPT"):
+            found.append("EVALSHA")
+    return sorted(found)
 
 
 def _used(library: str, source: str) -> list[str]:

@@ -7,8 +7,10 @@ errors. Knows no HTTP and calls nobody back.
 import asyncio
 import itertools
 import logging
+import math
 import re
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from rqueue.domain.caller import ANYONE, Caller
 from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.pool import Pool
+from rqueue.domain.secret import key_of
 from rqueue.store.answers import (
     Page,
     Queue,
@@ -35,13 +38,16 @@ from rqueue.store.answers import (
 )
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis
-from rqueue.store.scripts import ScriptError, Scripts
+from rqueue.store.scripts import ScriptError, Scripts, refused
 from rqueue.store.together import Together
 
 log = logging.getLogger("rqueue.store")
 
 # This changes nothing; a replica, a full server and one that cannot save refuse it all the same.
 _MAY_WRITE = "return redis.call('SETRANGE', KEYS[1], 0, '')"
+
+# What its user may do changes when a person changes it; to try all of it takes 0.1 ms of Redis.
+MAY_RUN_SECONDS = 60.0
 
 DEFAULTS = Settings()
 PAGE = 100
@@ -66,6 +72,8 @@ class Store:
         self._together = Together(self._create)
         # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
+        # When the Redis user could last run all that is needed; monotonic time begins anywhere.
+        self._may_run = -math.inf
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -220,7 +228,7 @@ class Store:
             "moves": " ".join(f"{a}:{b}" for a, b in moves.items()),
             "admission": admission,
             "nonce": self._nonce(),
-            "error": error,
+            "last_error": error,
             "lease_seconds": DEFAULTS.lease_seconds or "",
             "retention": DEFAULTS.retention,
             "want": int(want),
@@ -345,7 +353,7 @@ class Store:
                 admission=turn.admission,
                 claim=turn.claim,
                 delay_ms=delay_ms,
-                error=error,
+                last_error=error,
                 called=int(called or not turn.first),
             )
 
@@ -435,16 +443,26 @@ class Store:
     # --- the service -------------------------------------------------------------------------------
 
     async def callback_secret(self, made: str) -> str:
-        """The signing secret that all replicas share: the one in Redis, else the one given, kept there."""
+        """The signing secret that all replicas share: the one in Redis, else the one given, kept there.
+
+        Raises StoreDamaged for one that is none.
+        """
         key = self._keys.callback_secret
         with answers("", key=key):
             secret = await self._redis.call("GET", key)
             if secret is None:
                 _, secret = await self._redis.calls(("SET", key, made, "NX"), ("GET", key), write=True)
+        try:
+            key_of(secret)
+        except ValueError as error:
+            raise errors.StoreDamaged(
+                f"{key} is not what it should be: {error}; see rqueue check --repair"
+            ) from None
         return str(secret)
 
     async def check(self) -> None:
-        """Run a script that may write, and look at each server's settings. Raises Unavailable, saying why.
+        """Run a script that may write, and look at each server's settings and, once in MAY_RUN_SECONDS, at
+        what the Redis user may do. Raises Unavailable, saying why.
 
         A server of a cluster may be away: types that are not there are served on.
         """
@@ -460,6 +478,12 @@ class Store:
                 if isinstance(info, BaseException):
                     raise info
                 _keeps_all(info)
+            if time.monotonic() - self._may_run >= MAY_RUN_SECONDS:
+                if missing := await refused(self._redis, self._keys.ready):
+                    raise errors.NotReady(
+                        f"the Redis user may not run {', '.join(missing)}: see docs/settings.md"
+                    )
+                self._may_run = time.monotonic()
 
     async def put_arrival(self, arrived: str, kept: int) -> None:
         """Put what arrived in the inbox, which keeps only so many of the newest."""

@@ -47,6 +47,21 @@ async def filled(real_store, real_redis, clock):
 
 
 R = Any
+EXPIRING = [("expires", "settings"), ("expires", "wake")]
+
+
+async def _expiring(redis: R, key: Callable[[str], str]) -> None:
+    await redis.hset(key("settings"), "retention", 100)
+    await redis.sadd(key("wake"), "default")
+    for _, name in EXPIRING:
+        await redis.expire(key(name), 1000)
+
+
+async def _never_due(redis: R, key: Callable[[str], str]) -> None:
+    await redis.hset(key("settings"), "lease_seconds", 60)
+    await redis.zrem(key("due"), "ran")
+
+
 # What is done by hand, with a key of `vm` each → the faults that are found.
 EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list[tuple[str, str]]]] = {
     "a queue is a string": (
@@ -58,6 +73,31 @@ EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list
         [("wrong_kind", "job:waits")],
     ),
     "events are a set": (lambda redis, key: _anew(redis, "SADD", key("events")), [("wrong_kind", "events")]),
+    **{
+        f"{name} expires": (
+            lambda redis, key, name=name: redis.expire(key(name), 1000),
+            [("expires", name)],
+        )
+        for name in (
+            *(
+                "queue",
+                "running",
+                "ended",
+                "due",
+                "callbacks",
+                "capacity:default",
+                "pools",
+                "projects",
+                "seq",
+            ),
+            *("heads", "events", "job:waits", "job:ended", "owner:y", "pool:default", "used:default"),
+        )
+    },
+    "settings and a wake expire": (_expiring, EXPIRING),
+    "a key of another kind expires": (
+        lambda redis, key: redis.set(key("queue"), "x", ex=1000),
+        [("wrong_kind", "queue"), ("expires", "queue")],
+    ),
     "a foreign key": (lambda redis, key: redis.set(key("notes"), "x"), [("foreign_key", "notes")]),
     "a hash is gone": (
         lambda redis, key: redis.delete(key("job:waits")),
@@ -151,6 +191,7 @@ EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list
         lambda redis, key: redis.zrem(key("due"), "called"),
         [("due", "due")],
     ),
+    "a lease never lapses": (_never_due, [("due", "due")]),
     "an end is never purged": (lambda redis, key: redis.zadd(key("due"), {"ended": "inf"}), [("due", "due")]),
     "a callback leads nowhere": (
         lambda redis, key: redis.hset(key("callbacks"), "http://c", "nobody"),
@@ -283,7 +324,9 @@ async def test_types_are_listed_and_empty_ones_are_not(filled, redis_url, namesp
     # Of one type only that is looked at.
     found = await faults(redis_url, namespace, now=clock, types=["vm"])
     assert [(fault.code, fault.name) for fault in found] == [("not_listed", "vm")]
-    assert await faults(redis_url, namespace, now=clock, types=["none"]) == []
+    with pytest.raises(errors.Refused, match="there is no type 'none'"):
+        await faults(redis_url, namespace, now=clock, types=["vm", "none"])
+    assert await faults(redis_url, namespace, now=clock, types=["empty"]) == []
     await faults(redis_url, namespace, now=clock, repair=True)
     assert await filled.smembers(types) == {"vm"}
 
@@ -300,6 +343,39 @@ async def test_keys_of_no_type_are_looked_at(filled, redis_url, namespace, clock
     assert await faults(redis_url, namespace, now=clock) == []
     assert await filled.get(f"{{{keys.types}}}:damaged") == "x"
     await filled.delete(*(f"{{{key}}}:damaged" for key in (keys.types, keys.callback_secret, keys.inbox)))
+
+
+async def test_the_list_of_types_is_named_where_one_type_is_asked_for(filled, redis_url, namespace, clock):
+    types = Keys(namespace).types
+    await filled.delete(types)
+    await filled.set(types, "x")
+    for repair in (False, True):
+        found = await faults(redis_url, namespace, now=clock, types=["vm"], repair=repair)
+        assert {(fault.code, fault.key) for fault in found} == {("wrong_kind", types), ("not_listed", types)}
+    assert await filled.smembers(types) == {"vm"}
+    await filled.delete(f"{{{types}}}:damaged")
+
+
+async def test_a_key_of_no_type_that_would_vanish_stays(filled, redis_url, namespace, clock):
+    keys = Keys(namespace)
+    await filled.set(keys.callback_secret, f"whsec_{'A' * 32}", ex=1000)
+    await filled.lpush(keys.inbox, "x")
+    await filled.set(keys.replicated, "x", ex=1000)
+    for key in (keys.inbox, keys.types):
+        await filled.expire(key, 1000)
+    found = await faults(redis_url, namespace, now=clock, repair=True)
+    assert {(fault.code, fault.key) for fault in found} == {
+        ("expires", key) for key in (keys.types, keys.callback_secret, keys.inbox)
+    }
+    assert await faults(redis_url, namespace, now=clock) == []
+    assert [await filled.ttl(key) for key in (keys.types, keys.callback_secret, keys.inbox)] == [-1] * 3
+
+
+async def test_a_lease_that_never_lapses_lapses(filled, redis_url, namespace, clock):
+    key = Keys(namespace).of
+    await _never_due(filled, lambda name: key("vm", name))
+    await faults(redis_url, namespace, now=clock, repair=True)
+    assert await filled.zscore(key("vm", "due"), "ran") == clock() // 1000 + 60_000
 
 
 async def test_a_name_that_is_no_text_is_told(filled, redis_url, namespace, clock):

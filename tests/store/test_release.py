@@ -95,7 +95,7 @@ async def test_a_release_whose_answer_was_lost_changes_nothing_more(store, redis
         "moves": "running:done",
         "admission": "",
         "nonce": "once",
-        "error": "",
+        "last_error": "",
         "lease_seconds": "",
         "retention": 100,
         "call_deadline": 600,

@@ -26,7 +26,7 @@ end
 -- A field of a hash goes to a hash of that name, of the first such that has no other value for it.
 local function field_aside(name, field, value)
   local to, at = damaged_ .. name, 1
-  while (redis.pcall("HGET", to, field) or value) ~= value do
+  while (forgive(redis.pcall("HGET", to, field)) or value) ~= value do
     at = at + 1
     to = damaged_ .. name .. ":" .. at
   end
@@ -34,9 +34,17 @@ local function field_aside(name, field, value)
   redis.call("HDEL", KEYS[1] .. name, field)
 end
 
+-- A key that someone gave a time to live would vanish with all that it holds.
+local function stays(name)
+  if redis.call("PTTL", KEYS[1] .. name) < 0 then return end
+  found("expires", name)
+  if mending then redis.call("PERSIST", KEYS[1] .. name) end
+end
+
 -- Whether a key is of its kind, or is not there. One that is of another kind is told of, and put aside.
 local function is_kind(name, kind)
   local is = redis.call("TYPE", KEYS[1] .. name).ok
+  stays(name)
   if is == kind or is == "none" then return true end
   found("wrong_kind", name, "", is .. ", not " .. kind)
   if mending then key_aside(name) end
@@ -57,8 +65,8 @@ end
 
 -- Have a pool examined afresh.
 local function examine_afresh(pool)
-  redis.pcall("HDEL", heads, pool)
-  redis.pcall("SADD", wake, pool)
+  forgive(redis.pcall("HDEL", heads, pool))
+  forgive(redis.pcall("SADD", wake, pool))
 end
 
 local LIVE = { queued = "queue", calling = "running", running = "running" }

@@ -15,6 +15,20 @@ local FIELDS = {
 -- Those of them that say where a job stands.
 local STANDING = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool" }
 
+-- What redis.pcall answered, where a hand edit may be why Redis refuses: a key of another kind, or what is no
+-- number, or too large a one. Any other refusal, as of a command that the Redis user may not run, is no fault
+-- of the key, and is raised again.
+local function forgive(reply)
+  if type(reply) == "table" and reply.err then
+    for _, said in ipairs({ "WRONGTYPE", "not an integer", "out of range", "not a valid float", "overflow",
+      "not a number", "exhausted the last possible ID" }) do
+      if string.find(reply.err, said, 1, true) then return reply end
+    end
+    error(reply)
+  end
+  return reply
+end
+
 local function natural_rank(id)
   return tonumber(id) * RANK_STEP
 end
@@ -42,7 +56,10 @@ end
 local function load(id, fields)
   fields = fields or FIELDS
   local values = redis.pcall("HMGET", job_ .. id, unpack(fields))
-  if values.err then return nil end
+  if values.err then
+    forgive(values)
+    return nil
+  end
   local job = {}
   for i, name in ipairs(fields) do
     job[name] = values[i] or nil
@@ -54,6 +71,7 @@ end
 -- none for what is no hash.
 local function all_fields(id)
   local fields, map, bytes = redis.pcall("HGETALL", job_ .. id), {}, 0
+  if fields.err then fields = forgive(fields) and {} end
   for i = 1, #fields, 2 do
     map[fields[i]] = fields[i + 1]
     bytes = bytes + #fields[i + 1]
@@ -70,10 +88,10 @@ end
 -- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service.
 local function event(what, id, from, to, actor)
   if (actor or "") == "" then
-    redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to)
+    forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to))
   else
-    redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*",
-      "what", what, "request_id", id, "from", from, "to", to, "actor", actor)
+    forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*",
+      "what", what, "request_id", id, "from", from, "to", to, "actor", actor))
   end
 end
 
@@ -82,7 +100,7 @@ end
 -- the other.
 local function known_to(owners, id)
   if owners == "" then return true end
-  local owner = redis.pcall("HGET", job_ .. id, "OwnerID")
+  local owner = forgive(redis.pcall("HGET", job_ .. id, "OwnerID"))
   for _, own in ipairs(cjson.decode(owners)) do
     if own == owner then return true end
   end
@@ -132,7 +150,7 @@ local function stand(job)
   local score = text(job.priority)
   redis.call("ZADD", queue, score, job.member)
   -- Only a list needs it: of another kind by a hand edit, it holds up nobody.
-  redis.pcall("ZADD", owner_ .. job.OwnerID, score, job.member)
+  forgive(redis.pcall("ZADD", owner_ .. job.OwnerID, score, job.member))
   redis.call("ZADD", pool_ .. job.Pool, score, job.member)
   return came(job)
 end
@@ -164,7 +182,7 @@ local function charge(job, sign)
     end
   end)
   for field, change in pairs(readable and changes or {}) do
-    local used = change ~= 0 and redis.pcall("HINCRBY", used_ .. job.Pool, field, text(change))
+    local used = change ~= 0 and forgive(redis.pcall("HINCRBY", used_ .. job.Pool, field, text(change)))
     if used == 0 then redis.call("HDEL", used_ .. job.Pool, field) end
   end
 end
@@ -182,8 +200,9 @@ end
 -- Take a calling or running job from its hosts.
 local function release(job)
   redis.call("ZREM", running, job.member)
-  redis.call("ZREM", due, job.id)
+  -- Before it leaves `due`, so that one whose capacity could not be given back is looked at again.
   charge(job, -1)
+  redis.call("ZREM", due, job.id)
   redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
   return wake_pool(job.Pool)
 end
@@ -191,7 +210,7 @@ end
 -- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.
 local function finish(job, status, now, retention, actor)
   redis.call("HSET", job_ .. job.id, "Status", status, "DeletedAt", text(now), "UpdatedAt", text(now))
-  redis.pcall("ZREM", owner_ .. job.OwnerID, job.member)
+  forgive(redis.pcall("ZREM", owner_ .. job.OwnerID, job.member))
   redis.call("ZADD", ended, text(now), job.id)
   redis.call("ZADD", due, text(milliseconds(now) + retention * 1000), job.id)
   event(status, job.id, job.Status, status, actor)

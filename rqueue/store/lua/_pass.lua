@@ -77,8 +77,9 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
     -- As leave_line does, but for `heads`, which is written when the pass ends. Before all else: a Redis that
     -- is full refuses a first write that needs memory, and takes everything after one that does not.
     redis.call("ZREM", queue, job.member)
-    redis.call("ZREM", line, job.member)
+    -- While it stands in its pool, a pass that is refused what comes next finds it again.
     charge(job, 1)
+    redis.call("ZREM", line, job.member)
     redis.call("ZADD", running, text(job.priority), job.member)
     redis.call("HSET", job_ .. job.id,
       "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,

@@ -40,8 +40,8 @@ local function relabel(entry, rank)
   local member, score = hex(rank) .. string.sub(entry.member, RANK_DIGITS + 1), text(entry.priority)
   local job = load(id_of(entry.member), STANDING)
   for _, set in ipairs(job and { queue, owner_ .. job.OwnerID, pool_ .. job.Pool } or { queue }) do
-    redis.pcall("ZREM", set, entry.member)
-    redis.pcall("ZADD", set, score, member)
+    forgive(redis.pcall("ZREM", set, entry.member))
+    forgive(redis.pcall("ZADD", set, score, member))
   end
   if job then
     job.rank = rank

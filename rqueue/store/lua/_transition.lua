@@ -3,7 +3,7 @@
 -- KEYS    ended due wake heads job:
 -- NEEDS   clock order job
 --
--- For scripts with the arguments request_id moves admission nonce error lease_seconds retention now want actor owners.
+-- For scripts with the arguments request_id moves admission nonce last_error lease_seconds retention now want actor owners.
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the
 -- turn for which the caller speaks: nothing changes when the job has gone on without it.
 --
@@ -36,7 +36,7 @@ local function transition()
   -- A full server refuses what takes memory, unless something was written before: what ends begins with what it takes.
   if ends then woke = held and release(job) or leave_line(job) end
   redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us), "Status", status)
-  if error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", error) end
+  if last_error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", last_error) end
 
   if to == "running" then
     if job.LastError then redis.call("HDEL", job_ .. request_id, "LastError") end

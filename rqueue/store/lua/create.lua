@@ -20,7 +20,7 @@ if there > 0 then
   -- All are created or none: where all are there and one is of this call, the others only have changed since.
   local ran = false
   for i = 1, there == count and count or 0 do
-    ran = ran or redis.pcall("HGET", hashes[i], "Nonce") == nonce
+    ran = ran or forgive(redis.pcall("HGET", hashes[i], "Nonce")) == nonce
   end
   for i = 1, ran and 0 or count do
     if redis.call("EXISTS", hashes[i]) == 1 then
@@ -63,7 +63,7 @@ local first, places, wish, project, pool, written = nil, nil, nil, nil, nil, nil
 local function line_up()
   redis.call("ZADD", pool_ .. first.Pool, unpack(places))
   redis.call("ZADD", queue, unpack(places))
-  redis.pcall("ZADD", owner_ .. first.OwnerID, unpack(places))
+  forgive(redis.pcall("ZADD", owner_ .. first.OwnerID, unpack(places)))
   if came(first) == 1 then
     woken[first.Pool] = true
   end

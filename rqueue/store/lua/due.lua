@@ -63,8 +63,9 @@ for _, id in ipairs(ids) do
   local ran, fault = pcall(look, id)
   local said = type(fault) == "table" and fault.err or fault
   if not ran then
-    -- What Redis refuses to all, as when it is full, is no fault of this job.
-    if type(fault) == "table" and not string.find(said, "WRONGTYPE") then error(fault) end
+    -- What Redis refuses to all, as when it is full, is no fault of this job; of that pcall gives the words only,
+    -- and of an error of Lua's own the line first.
+    if not string.find(said, ":%d+: ") then forgive({ err = said }) end
     redis.call("ZADD", due, text(now_ms + AGAIN_MS), id)
     table.insert(reply[6], { id, said })
   end

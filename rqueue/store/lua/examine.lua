@@ -60,6 +60,7 @@ local function look(id)
   local name = "job:" .. id
   local job = all_fields(id)
   if next(job) == nil then return is_kind(name, "hash") end
+  stays(name)
 
   -- A field gets the value that it should have, or is taken away; what it had is kept aside.
   local function mend(field, value)
@@ -75,11 +76,11 @@ local function look(id)
   local function leave_all()
     local member = job.ID and tonumber(job.ID) and whole(id, job) and job.member
     for _, set in ipairs(member and { queue, running, owner_ .. job.OwnerID, pool_ .. job.Pool } or {}) do
-      redis.pcall("ZREM", set, member)
+      forgive(redis.pcall("ZREM", set, member))
     end
-    redis.pcall("ZREM", ended, id)
-    redis.pcall("ZREM", due, id)
-    if job.Callback and redis.pcall("HGET", callbacks, job.Callback) == id then
+    forgive(redis.pcall("ZREM", ended, id))
+    forgive(redis.pcall("ZREM", due, id))
+    if job.Callback and forgive(redis.pcall("HGET", callbacks, job.Callback)) == id then
       redis.call("HDEL", callbacks, job.Callback)
     end
     if job.Pool then examine_afresh(job.Pool) end
@@ -103,7 +104,7 @@ local function look(id)
   end
   local member = hex(rank) .. ":" .. id
   local function score(set)
-    local is = redis.pcall("ZSCORE", set, member)
+    local is = forgive(redis.pcall("ZSCORE", set, member))
     return type(is) == "string" and is or nil
   end
 
@@ -170,14 +171,14 @@ local function look(id)
     mend("Deadline", text(now_ms + setting("call_deadline", call_deadline) * 1000))
   end
   if DONE[job.Status] and not counted(job.DeletedAt, 0, MAX_MOMENT) then
-    local when = redis.pcall("ZSCORE", ended, id)
+    local when = forgive(redis.pcall("ZSCORE", ended, id))
     when = type(when) == "string" and finite(when)
     mend("DeletedAt", when and when >= 0 and when <= MAX_MOMENT and text(when) or job.UpdatedAt)
   end
 
   -- Where it has to stand, and with which score.
   local function stands(set, who, wanted)
-    local is = redis.pcall("ZSCORE", KEYS[1] .. set, who)
+    local is = forgive(redis.pcall("ZSCORE", KEYS[1] .. set, who))
     if type(is) == "table" then
       is_kind(set, "zset")
       if not mending then return end
@@ -197,18 +198,21 @@ local function look(id)
     stands("ended", id, job.DeletedAt)
   end
 
-  local at = line ~= queue and redis.pcall("ZSCORE", due, id)
+  local at = line ~= queue and forgive(redis.pcall("ZSCORE", due, id))
   local other_kind = type(at) == "table" and not is_kind("due", "zset")
   if line ~= queue and (mending or not other_kind) then
     local lease, last = nil, now_ms + TOO_LONG
+    if job.Status == "running" then
+      local set = forgive(redis.pcall("HGET", settings, "lease_seconds"))
+      lease = type(set) == "string" and finite(set)
+    end
     at = not other_kind and tonumber(at or "") or nil
     if calling then last = tonumber(job.Deadline) end
-    if (not at and job.Status ~= "running") or (at and at > last) then
+    if (not at and (job.Status ~= "running" or lease)) or (at and at > last) then
       found("due", "due", id, at and redis.call("ZSCORE", due, id) or "missing")
       if mending then
         local when = calling and now_ms or nil
         if job.Status == "running" then
-          lease = setting("lease_seconds", nil)
           when = lease and now_ms + lease * 1000
         elseif not calling then
           when = math.max(now_ms, milliseconds(tonumber(job.DeletedAt)) + setting("retention", retention) * 1000)
@@ -218,11 +222,11 @@ local function look(id)
     end
   end
 
-  local holder = redis.pcall("HGET", callbacks, job.Callback)
+  local holder = forgive(redis.pcall("HGET", callbacks, job.Callback))
   local no_callbacks = type(holder) == "table" and not is_kind("callbacks", "hash")
   if mending or not no_callbacks then
     holder = not no_callbacks and holder
-    if holder and holder ~= id and redis.pcall("HGET", job_ .. holder, "Callback") == job.Callback then
+    if holder and holder ~= id and forgive(redis.pcall("HGET", job_ .. holder, "Callback")) == job.Callback then
       found("callback_shared", name, id, "job " .. holder .. " has it")
     elseif holder ~= id then
       found("callback", "callbacks", id, job.Callback)

@@ -36,7 +36,7 @@ local look = {}
 
 local function in_line(member)
   local id = id_of(member)
-  local written = redis.pcall("HMGET", job_ .. id, unpack(STANDING))
+  local written = forgive(redis.pcall("HMGET", job_ .. id, unpack(STANDING)))
   -- Of another kind: that is for examine.lua.
   if written.err then return end
   local has = {}
@@ -70,19 +70,19 @@ end
 look["queue"], look["running"], look["owner:"], look["pool:"] = in_line, in_line, in_line, in_line
 
 look["ended"] = function(id)
-  local status = redis.pcall("HGET", job_ .. id, "Status")
+  local status = forgive(redis.pcall("HGET", job_ .. id, "Status"))
   if LIVE[status] or (not status and is_gone(id)) then take_out("stranger", id, "no such ended job", "ZREM", id) end
 end
 
 look["due"] = function(id)
-  local status = redis.pcall("HGET", job_ .. id, "Status")
+  local status = forgive(redis.pcall("HGET", job_ .. id, "Status"))
   if status == "queued" or (not status and is_gone(id)) then
     take_out("stranger", id, "nothing is due of such a job", "ZREM", id)
   end
 end
 
 look["callbacks"] = function(callback, id)
-  local written = redis.pcall("HGET", job_ .. id, "Callback")
+  local written = forgive(redis.pcall("HGET", job_ .. id, "Callback"))
   local gone = not written and is_gone(id)
   if not written and not gone then return give_back(id, "Callback", callback) end
   if gone or (type(written) == "string" and written ~= callback) then
@@ -138,7 +138,7 @@ look["pools"] = function(pool, written)
 end
 
 look["projects"] = function(project, pool)
-  if redis.pcall("HEXISTS", pools, pool) == 1 then return end
+  if forgive(redis.pcall("HEXISTS", pools, pool)) == 1 then return end
   found("project", place, pool, project)
   if mending then field_aside(place, project, pool) end
 end
@@ -148,12 +148,12 @@ local LOOKS = 16
 
 look["heads"] = function(pool, written)
   local line, score, member = pool_ .. pool, place_of(written)
-  local waiting = redis.pcall("ZCARD", line)
+  local waiting = forgive(redis.pcall("ZCARD", line))
   if type(waiting) ~= "number" then return end
   local stale = not score or waiting == 0
   local sentinel = score and member == "" and math.abs(score) > MAX_PRIORITY
-  local has = not stale and redis.pcall("HLEN", capacity_ .. pool)
-  if not stale and redis.pcall("SISMEMBER", wake, pool) == 0 then
+  local has = not stale and forgive(redis.pcall("HLEN", capacity_ .. pool))
+  if not stale and forgive(redis.pcall("SISMEMBER", wake, pool)) == 0 then
     if not sentinel then
       stale = tonumber(redis.call("ZSCORE", line, member) or "") ~= score
     elseif score < 0 then
@@ -162,7 +162,7 @@ look["heads"] = function(pool, written)
     end
   end
   -- Where `used` is of another kind, that is told already.
-  if not stale and type(has) == "number" and has > 0 and type(redis.pcall("HLEN", used_ .. pool)) == "number" then
+  if not stale and type(has) == "number" and has > 0 and type(forgive(redis.pcall("HLEN", used_ .. pool))) == "number" then
     local hosts, earlier = nil, math.min(before(line, score, member), LOOKS)
     for _, one in ipairs(earlier > 0 and redis.call("ZRANGE", line, 0, earlier - 1) or {}) do
       hosts = hosts or hosts_of(pool)
@@ -189,14 +189,14 @@ if place == "seq" then
   return reply
 end
 if cursor == "0" and redis.call("EXISTS", key) == 1 then
-  if base == "capacity:" and redis.pcall("HEXISTS", pools, of) == 0 then
+  if base == "capacity:" and forgive(redis.pcall("HEXISTS", pools, of)) == 0 then
     found("bounds", "pools", of, "missing")
     if mending then
       local _, written = bounds_of(of)
       redis.call("HSET", pools, of, written)
       examine_afresh(of)
     end
-  elseif base == "pool:" and redis.pcall("HEXISTS", heads, of) == 0 and redis.pcall("SISMEMBER", wake, of) == 0 then
+  elseif base == "pool:" and forgive(redis.pcall("HEXISTS", heads, of)) == 0 and forgive(redis.pcall("SISMEMBER", wake, of)) == 0 then
     found("asleep", place, of)
     if mending then wake_pool(of) end
   end

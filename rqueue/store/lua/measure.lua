@@ -1,7 +1,7 @@
 -- measure: what a scrape asks of a type and of some of its pools. Writes nothing.
 --
 -- KEYS    queue running settings due job: pool:
--- NEEDS   clock order
+-- NEEDS   clock order job
 -- ARGV    now names...
 -- REPLY   the moment in µs, how many wait and how many are called or run, 1 where it is paused, the oldest
 --         moment in `due` (ms) or ""; then of each pool: how many wait, and the oldest CreatedAt or ""
@@ -17,7 +17,7 @@ local ENDS = 8
 local function oldest_of(line)
   local oldest = nil
   local function look(member)
-    local created = redis.pcall("HGET", job_ .. id_of(member), "CreatedAt")
+    local created = forgive(redis.pcall("HGET", job_ .. id_of(member), "CreatedAt"))
     created = type(created) == "string" and tonumber(created) or nil
     if created and created >= 0 and created < (oldest or math.huge) then oldest = created end
   end

@@ -57,7 +57,7 @@ bound = -1
 local priority, rank, low, size = place()
 if not rank or hex(rank) .. ":" .. request_id ~= job.member then
   redis.call("ZREM", queue, job.member)
-  redis.pcall("ZREM", owner_ .. job.OwnerID, job.member)
+  forgive(redis.pcall("ZREM", owner_ .. job.OwnerID, job.member))
   redis.call("ZREM", pool_ .. job.Pool, job.member)
 end
 if not rank then

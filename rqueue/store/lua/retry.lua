@@ -2,11 +2,11 @@
 --
 -- KEYS    due job:
 -- NEEDS   clock order job claim
--- ARGV    request_id admission claim delay_ms error called now
+-- ARGV    request_id admission claim delay_ms last_error called now
 -- REPLY   the moment of the next try, in ms
 -- ERRORS  lost_claim
 --
--- Never later than the deadline, at which the job fails. An empty error leaves the last one. With `called` 0
+-- Never later than the deadline, at which the job fails. An empty one leaves the last error. With `called` 0
 -- the claim of an admission is given up unused: the attempt that was counted in advance is not one.
 
 local job = load(request_id)
@@ -15,7 +15,7 @@ local now_us = moment(now)
 local next_try = until_deadline(job, now_us, delay_ms)
 redis.call("ZADD", due, next_try, request_id)
 if called == "0" then redis.call("HSET", job_ .. request_id, "Attempts", 0) end
-if error ~= "" then
-  redis.call("HSET", job_ .. request_id, "LastError", error, "UpdatedAt", text(now_us))
+if last_error ~= "" then
+  redis.call("HSET", job_ .. request_id, "LastError", last_error, "UpdatedAt", text(now_us))
 end
 return { "ok", next_try }

@@ -13,7 +13,7 @@ if field == "" then
   if redis.call("EXISTS", key) == 0 then return { "ok", "" } end
   if mending then key_aside(place) end
 else
-  if redis.pcall("HGET", key, field) ~= value then return { "ok", "" } end
+  if forgive(redis.pcall("HGET", key, field)) ~= value then return { "ok", "" } end
   if mending then field_aside(place, field, value) end
 end
 return { "ok", "1" }
