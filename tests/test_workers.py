@@ -271,6 +271,35 @@ async def test_a_killed_worker_is_replaced_and_requests_go_on(tmp_path, spreads)
 
 
 @on_linux
+async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path):
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
+        before = workers(service)
+        hung = min(before)
+        os.kill(hung, signal.SIGSTOP)
+        await replaced(service)
+        assert workers(service) & before == before - {hung}
+        said = [event["message"] for event in service.log if event["level"] == "ERROR"]
+        assert said[0] == "a worker has said nothing for 4 s, and is killed"
+        assert "signal 9" in said[1]
+        assert await asked(service, "GET", "/v1/vm/") == []
+        assert await service.end() == 0
+
+
+async def test_workers_that_were_stopped_with_all_the_service_are_not_killed(tmp_path):
+    """As when the machine is suspended."""
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
+        before = workers(service)
+        everyone = [service.process.pid, *before]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(6)
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(3)
+        assert workers(service) == before
+        assert await service.end() == 0
+
+
 async def test_a_new_worker_gets_its_share(tmp_path):
     async with running(tmp_path, WORKERS="2") as service:
         for pid in workers(service):
