@@ -321,7 +321,7 @@ async def test_a_worker_that_is_ended_by_hand_finishes_what_is_in_flight_and_is_
         return web.Response()
 
     receiver.answer = slowly
-    async with running(tmp_path, WORKERS="2") as service:
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
         await asked(service, "PUT", "/queues/vm/pools/default", HOSTS)
         await asked(service, "POST", "/v1/vm/", job("a", f"{receiver.url}/a"))
         await receiver.until(1)
@@ -330,6 +330,8 @@ async def test_a_worker_that_is_ended_by_hand_finishes_what_is_in_flight_and_is_
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGTERM)
         await replaced(service)
+        # It hangs as little meanwhile.
+        await asyncio.sleep(5.5)
         answered.set()
         await replaced(service, 2)
         assert not before & workers(service)
