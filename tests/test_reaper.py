@@ -530,7 +530,9 @@ async def test_idle_types_are_looked_at_in_turn(service, real_redis, namespace):
     assert await _left_woken(real_redis, namespace, types) == set()
 
 
-async def test_what_is_done_in_an_idle_type_during_its_look_is_not_missed(service, real_redis, namespace):
+async def test_a_type_in_which_something_is_done_here_is_looked_at_at_the_next_tick(
+    service, real_redis, namespace
+):
     types = [f"t{n}" for n in range(TYPES_AT_ONCE)]
     await real_redis.sadd(Keys(namespace).types, *types)
     ticking = asyncio.create_task(service.reaper.tick())
