@@ -159,7 +159,8 @@ def build(
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app[TRACES] = traces
-    app.cleanup_ctx.extend([tracing, watching, redis_client, story, telling])
+    # Telling ends last: a worker that says nothing for long is killed, also while it finishes its work.
+    app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story])
     served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)

@@ -33,6 +33,11 @@ log = logging.getLogger("rqueue.reaper")
 
 TICK_SECONDS = 1.0
 TYPES_AT_ONCE = 32
+# A type to which time can bring nothing is looked at in each so many ticks only. Less than a claim: what a
+# replica that died there had claimed is taken over when the claim lapses, or this much later.
+IDLE_TICKS = 5
+# So many of those that were woken are admitted between two batches of types, so that the tick has an end.
+WOKEN_AT_ONCE = 32
 CALLS_PER_TARGET = 32
 # A claim outlasts the delivery that it covers, so that no other replica calls meanwhile.
 CLAIM_MARGIN = 5.0
@@ -81,6 +86,10 @@ class Reaper:
         self._claim_ms = int((callbacks.round_seconds + CLAIM_MARGIN) * 1000)
         self._types: list[str] = []
         self._woken: dict[tuple[str, str], None] = {}
+        self._ticks = 0
+        # Types to which time can bring nothing; those in which this replica did something since its look.
+        self._quiet: set[str] = set()
+        self._stirred: set[str] = set()
         self._bell = asyncio.Event()
         self._passing = asyncio.Lock()
         self._last_tick = 0.0
@@ -99,6 +108,7 @@ class Reaper:
 
     def wake(self, type_: str, pool: str) -> None:
         """Something may go in this pool: look at once. Costs nothing and never fails."""
+        self._stirred.add(type_)
         self._woken[type_, pool] = None
         self._bell.set()
 
@@ -108,6 +118,7 @@ class Reaper:
 
     def follow(self, type_: str, work: Work, asked: float) -> None:
         """Take on what a script found to do: calls, claimed after the moment `asked`, and pools."""
+        self._stirred.add(type_)
         self._take(work.turns, asked)
         for pool in work.pools:
             self.wake(type_, pool)
@@ -131,7 +142,7 @@ class Reaper:
                 if time.monotonic() >= next_tick:
                     # From now, not from the last one: a slow tick is followed by a pause, not by a burst.
                     next_tick = time.monotonic() + TICK_SECONDS
-                    await self.tick()
+                    await self.tick(idle_ones=False)
                     if away:
                         log.info("redis is back")
                     away = False
@@ -155,26 +166,54 @@ class Reaper:
             except TimeoutError:
                 pass
 
-    async def tick(self) -> None:
-        """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken."""
+    async def tick(self, idle_ones: bool = True) -> None:
+        """Do what time brings to every type: redeliver, fail, expire, purge; examine what was woken.
+
+        Without `idle_ones`, a type to which time can bring nothing has its turn once in IDLE_TICKS.
+        """
         try:
             self._types = types = await self._store.types()
         except StoreDamaged as error:
             # Until it is mended, with those that were there when it was whole.
             log.error("%s: %s", error.code, error.message)
             types = self._types
+        self._quiet.intersection_update(types)
+        self._stirred.intersection_update(types)
+        self._ticks += 1
+        if not idle_ones:
+            types = [type_ for type_ in types if self._has_turn(type_)]
+        admitting = True
         for start in range(0, len(types), TYPES_AT_ONCE):
             some = types[start : start + TYPES_AT_ONCE]
             found = await asyncio.gather(*map(self._look_at_due, some), return_exceptions=True)
             self._go_on_without(dict(zip(some, found, strict=True)))
+            try:
+                if admitting:
+                    await self._admit_woken(WOKEN_AT_ONCE)
+            except Unavailable:
+                # It stays woken, and must not keep the tick from its end.
+                admitting = False
+            except Exception:
+                log.exception("the reaper met a fault of its own and goes on")
         self._last_tick = time.monotonic()
         await self._admit_woken()
+
+    def _has_turn(self, type_: str) -> bool:
+        # A hash, so that not all have it in the same tick.
+        return (
+            type_ not in self._quiet
+            or type_ in self._stirred
+            or bool(self._away)
+            or (hash(type_) + self._ticks) % IDLE_TICKS == 0
+        )
 
     def _go_on_without(self, found: dict[str, BaseException | None]) -> None:
         """A node of a cluster that is away keeps its own types from being served, and no others."""
         failed = {type_: error for type_, error in found.items() if error is not None}
         for error in failed.values():
             if not isinstance(error, Unavailable) or len(failed) == len(found):
+                # Whether others are served is seen only where they are looked at.
+                self._quiet.clear()
                 raise error
         for type_ in self._away.intersection(found).difference(failed):
             log.info("type %r is served again", type_)
@@ -211,6 +250,9 @@ class Reaper:
 
     async def _look_at_due(self, type_: str) -> None:
         more = True
+        self._quiet.discard(type_)
+        # What is done from now on may come after the look, which does not see it then.
+        self._stirred.discard(type_)
         # Whoever stops takes nothing on: what it gives up is for the others.
         while more and not self._stopping:
             asked = time.monotonic()
@@ -223,7 +265,10 @@ class Reaper:
                 self._say_confirmed(False, error.message)
                 return
             self._say_confirmed(True)
-            self.follow(type_, work, asked)
+            if work.quiet:
+                self._quiet.add(type_)
+            else:
+                self.follow(type_, work, asked)
             more = work.more
 
     def _say_confirmed(self, confirmed: bool, why: str = "") -> None:
@@ -241,13 +286,13 @@ class Reaper:
 
     # --- who goes next -----------------------------------------------------------------------------
 
-    async def _admit_woken(self) -> None:
+    async def _admit_woken(self, most: int | None = None) -> None:
         # One at a time, so that whoever comes second finds done what the first has begun.
         async with self._passing:
             self._bell.clear()
             # Those that are woken meanwhile come next time: under load there is no end of them, and
             # what time brings must not wait for one.
-            for _ in range(0 if self._stopping else len(self._woken)):
+            for _ in range(0 if self._stopping else min(len(self._woken), most or len(self._woken))):
                 type_, pool = next(iter(self._woken))
                 del self._woken[type_, pool]
                 # It stays in `wake`; `due` says so when the type is served again.

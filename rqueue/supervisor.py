@@ -4,7 +4,8 @@ The supervisor holds the port and answers nobody; its workers do, each as a repl
 Between the two runs one line, a pair of sockets, which is the worker's stdin: down it goes what the
 worker must know besides its settings, up come that it listens or why it cannot, and its end is the
 other one's. Up comes too what a worker has counted, which is kept for the others and for the one that is
-started in its place, unread. Knows neither HTTP nor Redis.
+started in its place, unread. One that says nothing for long hangs, and is
+killed. Knows neither HTTP nor Redis.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any
 
@@ -30,6 +32,8 @@ log = logging.getLogger("rqueue.supervisor")
 YOUNG_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30
+# A worker that has said nothing for so long hangs: while all is well it says something each second.
+HUNG_SECONDS = 15
 # Whether the kernel spreads connections over sockets that share a port. macOS shares and does not spread.
 SPREADS = sys.platform == "linux"
 # The longest that either side may say: what a worker has counted, with a thousand types, is some MB.
@@ -102,6 +106,7 @@ class _Supervisor:
         self._unheard = set(self._numbers)  # those that have not listened yet
         self._processes: set[asyncio.subprocess.Process] = set()
         self._counts: dict[int, Any] = {}
+        self._silent: dict[int, int] = {}  # of those that listen, for how many seconds
         self._stopping = asyncio.Event()
         self._refused = ""
 
@@ -181,12 +186,31 @@ class _Supervisor:
             self._processes.add(process)
             if self._stopping.is_set():
                 process.terminate()
+            watch = asyncio.create_task(self._end_hung(number, process))
             try:
                 await self._listen_to(number, process.pid, ours, orjson.dumps(told) + b"\n")
                 status = await process.wait()
             finally:
+                watch.cancel()
+                self._silent.pop(number, None)
                 self._processes.discard(process)
         return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+
+    async def _end_hung(self, number: int, process: asyncio.subprocess.Process) -> None:
+        """Kill a worker that says nothing any more; it is replaced like one that died."""
+        while self._silent.get(number, 0) < HUNG_SECONDS:
+            await asyncio.sleep(1)
+            if number in self._silent:
+                # By this process's own seconds: where the whole machine is suspended, or all of the service
+                # is stopped, none pass.
+                self._silent[number] += 1
+        log.error(
+            "a worker has said nothing for %g s, and is killed",
+            HUNG_SECONDS,
+            extra={"worker": number, "pid": process.pid},
+        )
+        with suppress(ProcessLookupError):
+            process.kill()
 
     async def _listen_to(self, number: int, pid: int, line: socket.socket, told: bytes) -> None:
         """Tell a worker what it must know, and take what it says, until it ends."""
@@ -199,6 +223,8 @@ class _Supervisor:
 
     def _heard(self, number: int, pid: int, said: dict[str, Any]) -> dict[str, Any] | None:
         """Take in what a worker says; returns what it is to be answered."""
+        if number in self._silent:
+            self._silent[number] = 0
         if "counts" in said:
             self._counts[number] = said["counts"]
             others = [counts for other, counts in self._counts.items() if other != number]
@@ -213,6 +239,7 @@ class _Supervisor:
                 log.error("a worker cannot start: %s", said["refused"], extra={"worker": number, "pid": pid})
             return None
         log.info("a worker listens", extra={"worker": number, "pid": pid})
+        self._silent[number] = 0
         if self._unheard:
             self._unheard.discard(number)
             if not self._unheard:
@@ -237,6 +264,8 @@ class Line:
         self.counts: Any = said["counts"]  # what the worker before this one had counted, or None
         self.sock = socket.socket(fileno=said["socket"])
         self._saying = threading.Lock()
+        # Of its own: silent name servers may take all of the event loop's threads, and nothing hangs then.
+        self._thread = ThreadPoolExecutor(1, "line")
         self._asked: dict[int, Callable[[list[Any]], object]] = {}
         self._questions = itertools.count()
         threading.Thread(target=self._end_with_supervisor, daemon=True).start()
@@ -251,7 +280,7 @@ class Line:
 
     async def tell(self, counts: Any) -> None:
         """Say what this worker has counted by now."""
-        await asyncio.to_thread(self._say, {"counts": counts})
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._say, {"counts": counts})
 
     async def exchange(self, counts: Any) -> list[Any]:
         """Say the same, and get what each of the others, or who was in its place, last said.
@@ -268,7 +297,7 @@ class Line:
         self._asked[question] = lambda others: loop.call_soon_threadsafe(answered, others)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await asyncio.to_thread(self._say, {"counts": counts, "asks": question})
+                await loop.run_in_executor(self._thread, self._say, {"counts": counts, "asks": question})
                 return await answer
         finally:
             self._asked.pop(question, None)

@@ -16,8 +16,9 @@ import pytest
 from aiohttp import web
 
 from rqueue.errors import LostClaim
-from rqueue.reaper import CALLS_PER_TARGET
+from rqueue.reaper import CALLS_PER_TARGET, IDLE_TICKS, TYPES_AT_ONCE, Reaper
 from rqueue.store.embedded import embedded
+from rqueue.store.keys import Keys
 from tests.conftest import Service, config_of, new, serving
 from tests.invariants import capacity_kept, check
 
@@ -494,6 +495,69 @@ async def test_two_replicas_call_each_job_once(redis_url, real_redis, namespace,
         assert set(await status_of(one, *jobs)) == {"done"}
     await check(real_redis, namespace)
     await capacity_kept(real_redis, namespace)
+
+
+# --- types in which nothing happens ------------------------------------------------------------------
+
+
+async def _left_woken(redis: Any, namespace: str, types: list[str]) -> set[str]:
+    """Of these types those in which a wake is left that nobody has taken up."""
+    key = Keys(namespace).of
+    return {type_ for type_ in types if await redis.exists(key(type_, "wake"))}
+
+
+async def test_idle_types_are_looked_at_in_turn(service, real_redis, namespace):
+    """But for those in which something happens here, or jobs are called or run."""
+    types = [f"t{n}" for n in range(100)]
+    await real_redis.sadd(Keys(namespace).types, *types)
+    await declare(service)
+    await post(service, "http://127.0.0.1:9", "a")
+    await service.reaper.tick()
+
+    async def left_by_another(*types: str) -> None:
+        for type_ in types:
+            await real_redis.sadd(Keys(namespace).of(type_, "wake"), "default")
+
+    await left_by_another(*types, "vm")
+    for type_ in types[:30]:
+        service.reaper.wake(type_, "other")
+    await service.reaper.tick(idle_ones=False)
+    left = await _left_woken(real_redis, namespace, [*types, "vm"])
+    assert left
+    assert left < set(types[30:])
+    for _ in range(IDLE_TICKS - 1):
+        await service.reaper.tick(idle_ones=False)
+    assert await _left_woken(real_redis, namespace, types) == set()
+
+
+async def test_a_type_in_which_something_is_done_here_is_looked_at_at_the_next_tick(
+    service, real_redis, namespace
+):
+    types = [f"t{n}" for n in range(TYPES_AT_ONCE)]
+    await real_redis.sadd(Keys(namespace).types, *types)
+    ticking = asyncio.create_task(service.reaper.tick())
+    while not ticking.done():
+        for type_ in types:
+            service.reaper.wake(type_, "other")
+        await asyncio.sleep(0)
+    for type_ in types:
+        await real_redis.sadd(Keys(namespace).of(type_, "wake"), "default")
+    await service.reaper.tick(idle_ones=False)
+    assert await _left_woken(real_redis, namespace, types) == set()
+
+
+async def test_what_is_woken_is_admitted_while_a_tick_goes_on(service, real_store, real_redis, namespace):
+    types = [f"t{n}" for n in range(TYPES_AT_ONCE * 20)]
+    await real_redis.sadd(Keys(namespace).types, *types)
+    reaper = Reaper(real_store, service.reaper._callbacks)
+    made = reaper.ticked
+    await real_redis.sadd(Keys(namespace).of("vm", "wake"), "default")
+    reaper.wake("vm", "default")
+    ticking = asyncio.create_task(reaper.tick())
+    while await _left_woken(real_redis, namespace, ["vm"]):  # noqa: ASYNC110 - Redis has no event for it
+        await asyncio.sleep(0)
+    assert reaper.ticked == made
+    await ticking
 
 
 @pytest.mark.parametrize("died", ["after the admission", "after it wrote that it calls"])

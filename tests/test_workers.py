@@ -271,6 +271,35 @@ async def test_a_killed_worker_is_replaced_and_requests_go_on(tmp_path, spreads)
 
 
 @on_linux
+async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path):
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
+        before = workers(service)
+        hung = min(before)
+        os.kill(hung, signal.SIGSTOP)
+        await replaced(service)
+        assert workers(service) & before == before - {hung}
+        said = [event["message"] for event in service.log if event["level"] == "ERROR"]
+        assert said[0] == "a worker has said nothing for 4 s, and is killed"
+        assert "signal 9" in said[1]
+        assert await asked(service, "GET", "/v1/vm/") == []
+        assert await service.end() == 0
+
+
+async def test_workers_that_were_stopped_with_all_the_service_are_not_killed(tmp_path):
+    """As when the machine is suspended."""
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
+        before = workers(service)
+        everyone = [service.process.pid, *before]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(6)
+        for pid in everyone:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(3)
+        assert workers(service) == before
+        assert await service.end() == 0
+
+
 async def test_a_new_worker_gets_its_share(tmp_path):
     async with running(tmp_path, WORKERS="2") as service:
         for pid in workers(service):
@@ -292,7 +321,7 @@ async def test_a_worker_that_is_ended_by_hand_finishes_what_is_in_flight_and_is_
         return web.Response()
 
     receiver.answer = slowly
-    async with running(tmp_path, WORKERS="2") as service:
+    async with running(tmp_path, serve_with(HUNG_SECONDS=4), WORKERS="2") as service:
         await asked(service, "PUT", "/queues/vm/pools/default", HOSTS)
         await asked(service, "POST", "/v1/vm/", job("a", f"{receiver.url}/a"))
         await receiver.until(1)
@@ -301,6 +330,8 @@ async def test_a_worker_that_is_ended_by_hand_finishes_what_is_in_flight_and_is_
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGTERM)
         await replaced(service)
+        # It hangs as little meanwhile.
+        await asyncio.sleep(5.5)
         answered.set()
         await replaced(service, 2)
         assert not before & workers(service)

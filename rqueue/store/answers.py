@@ -39,11 +39,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a script found to do: jobs to call, pools to examine, and whether there is more of it."""
+    """What a script found to do: jobs to call, pools to examine, and whether there is more of it.
+
+    `quiet` where time can bring nothing to the type but that ended jobs are forgotten.
+    """
 
     more: bool
     pools: tuple[str, ...]
     turns: tuple[Turn, ...]
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,22 +287,25 @@ class Check:
                 with answers(""):
                     await self._redis.call("SADD", self._keys.types, type_, write=True)
             yield Fault("not_listed", type_, self._keys.types, type_, "", self._repair)
-        for type_ in sorted(listed - seen) if not self._asked else ():
-            if not await self._is_empty(type_):
-                continue
-            mended = self._repair and await self._unlist(type_)
-            yield Fault("empty_type", type_, self._keys.types, type_, "", mended)
+        unseen = sorted(listed - seen) if not self._asked else ()
+        empty = [type_ for type_ in unseen if await self._is_empty(type_)]
+        mended = await self._unlist(empty) if self._repair and empty else set()
+        for type_ in empty:
+            yield Fault("empty_type", type_, self._keys.types, type_, "", type_ in mended)
 
-    async def _unlist(self, type_: str) -> bool:
-        """Take an empty type from the list, unless someone comes to it meanwhile."""
+    async def _unlist(self, empty: Sequence[str]) -> set[str]:
+        """Take empty types from the list, but for those to which someone comes meanwhile; those taken."""
+        unlisted = set(empty)
         with answers(""):
-            await self._redis.call("SREM", self._keys.types, type_, write=True)
-            # Whoever has put it there just before does not do it again for so long.
+            for some in _parts(empty, KEYS_AT_ONCE):
+                await self._redis.call("SREM", self._keys.types, *some, write=True)
+            # Whoever has put one there just before does not do it again for so long.
             await asyncio.sleep(2 * ADD_TYPE_SECONDS)
-            if await self._is_empty(type_):
-                return True
-            await self._redis.call("SADD", self._keys.types, type_, write=True)
-        return False
+            for type_ in empty:
+                if not await self._is_empty(type_):
+                    await self._redis.call("SADD", self._keys.types, type_, write=True)
+                    unlisted.remove(type_)
+        return unlisted
 
     async def _is_there(self, type_: str, name: str) -> bool:
         with answers(type_):

@@ -312,7 +312,7 @@ class Store:
     async def due(self, type_: str, claim_ms: int, most: int = 100) -> Work:
         """Do what time brings to at most so many jobs, and say who is to be called again."""
         with answers(type_):
-            more, pools, failed, expired, damaged, *found = await self._run(
+            more, pools, failed, expired, damaged, quiet, *found = await self._run(
                 "due", type_, claim_ms=claim_ms, most=most, retention=DEFAULTS.retention
             )
         for request_id, said in damaged:
@@ -320,7 +320,7 @@ class Store:
         for status, number in ((Status.FAILED, failed), (Status.EXPIRED, expired)):
             if number:
                 metrics.LAPSED.cell(type_, status)[0] += number
-        return Work(bool(more), tuple(pools), turns_of(type_, found))
+        return Work(bool(more), tuple(pools), turns_of(type_, found), bool(quiet))
 
     async def call(self, turn: Turn, claim_ms: int) -> tuple[Job, int]:
         """Write down that a delivery goes out, or that the first one goes out late.

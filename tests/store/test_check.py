@@ -331,6 +331,21 @@ async def test_types_are_listed_and_empty_ones_are_not(filled, redis_url, namesp
     assert await filled.smembers(types) == {"vm"}
 
 
+async def test_empty_types_are_waited_for_once(filled, redis_url, namespace, clock, monkeypatch):
+    """And one to which someone comes meanwhile is listed again."""
+    monkeypatch.setattr(checking, "ADD_TYPE_SECONDS", 0.5)
+    keys, empty = Keys(namespace), [f"t{n}" for n in range(40)]
+    await filled.sadd(keys.types, *empty)
+    async with asyncio.timeout(15):
+        looking = asyncio.create_task(faults(redis_url, namespace, now=clock, repair=True))
+        while await filled.smembers(keys.types) != {"vm"}:  # noqa: ASYNC110 - Redis has no event for it
+            await asyncio.sleep(0.01)
+        await filled.hset(keys.of("t7", "settings"), "paused", "1")
+        found = await looking
+    assert {fault.name: fault.mended for fault in found} == {name: name != "t7" for name in empty}
+    assert await filled.smembers(keys.types) == {"vm", "t7"}
+
+
 async def test_keys_of_no_type_are_looked_at(filled, redis_url, namespace, clock):
     keys = Keys(namespace)
     await filled.delete(keys.types)

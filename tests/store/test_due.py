@@ -26,6 +26,25 @@ async def test_before_its_time_nothing_is_due(store, clock):
     assert (await store.due("vm", CLAIM_MS)).turns == ()
 
 
+async def test_a_type_is_quiet_when_nobody_is_called_or_runs_and_no_pool_is_woken(store, clock):
+    assert (await store.due("vm", CLAIM_MS)).quiet
+    (turn,) = await called(store, "a")
+    assert not (await store.due("vm", CLAIM_MS)).quiet
+    await store.transition("vm", "a", ACCEPTED, turn.admission)
+    assert not (await store.due("vm", CLAIM_MS)).quiet
+    await create(store, "b")
+    await store.transition("vm", "a", FINISH)
+    assert not (await store.due("vm", CLAIM_MS)).quiet
+    await store.admit("vm", "default", CLAIM_MS)
+    await store.transition("vm", "b", DELETE)
+    await store.admit("vm", "default", CLAIM_MS)
+    assert (await store.due("vm", CLAIM_MS)).quiet
+    # The look at which they are forgotten is none at which nothing came.
+    clock.forward(86400)
+    assert not (await store.due("vm", CLAIM_MS)).quiet
+    assert (await store.due("vm", CLAIM_MS)).quiet
+
+
 async def test_a_claim_that_lapses_goes_to_one_other(store, redis, namespace, clock):
     (old,) = await called(store, "a")
     clock.forward(CLAIM_MS / 1000)

@@ -8,6 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from rqueue.app import build
 from rqueue.errors import Forbidden, InvalidCallback
+from rqueue.store.keys import Keys
 from rqueue.web.context import CHECK_CALLBACK
 from rqueue.web.inbox import near, take_inbox
 from tests.conftest import config_of
@@ -52,6 +53,18 @@ async def test_settings_are_changed_one_by_one_and_null_takes_them_back(service,
     assert (await ask(service, "GET", "/queues/")).data == [expected]
     back = (await ask(service, "PUT", "/queues/vm", dict.fromkeys(asked))).data
     assert back == {"type": "vm", **DEFAULTS, "counts": NONE, "pools": []}
+
+
+async def test_many_queues_are_read_some_at_a_time(service, real_redis, namespace):
+    types = sorted(f"t{n}" for n in range(200))
+    await real_redis.sadd(Keys(namespace).types, *types)
+    await real_redis.set(Keys(namespace).of("t7", "settings"), "x")
+    # How often the server was sent something, of one or more commands.
+    before = (await real_redis.info("stats"))["total_reads_processed"]
+    data = (await ask(service, "GET", "/queues/")).data
+    assert (await real_redis.info("stats"))["total_reads_processed"] - before < 150
+    assert [queue["type"] for queue in data] == types
+    assert [queue["type"] for queue in data if "error" in queue] == ["t7"]
 
 
 async def test_queues_are_listed_with_their_counts_and_pools(service):

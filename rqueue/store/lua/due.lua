@@ -4,8 +4,8 @@
 -- NEEDS   clock order job claim
 -- ARGV    claim_ms most retention now
 -- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, those that
---         could not be looked at as {request_id, why}, then for each job to call: {request_id, callback,
---         admission, claim}
+--         could not be looked at as {request_id, why}, 1 where time can bring nothing but that ended jobs are
+--         forgotten, else 0, then for each job to call: {request_id, callback, admission, claim}
 -- ERRORS
 --
 -- A job that a hand edit damaged so that nothing can be done about it is looked at again in a while, and
@@ -16,7 +16,7 @@ local AGAIN_MS = 30000
 local now_us = moment(now)
 local now_ms = math.floor(now_us / 1000)
 local ids = redis.call("ZRANGEBYSCORE", due, "-inf", text(now_ms), "LIMIT", 0, tonumber(most))
-local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0, {} }
+local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0, {}, 0 }
 local keep = setting("retention", retention)
 
 local function purge(job)
@@ -74,4 +74,6 @@ if redis.call("HGET", settings, "paused") ~= "1" then
   -- SRANDMEMBER with a count is bounded; whoever is not in it comes at the next tick.
   reply[3] = redis.call("SRANDMEMBER", wake, 100)
 end
+-- Who is called or runs is in `running`. A damaged one is nobody's fault here.
+if #ids == 0 and #reply[3] == 0 and redis.pcall("ZCARD", running) == 0 then reply[7] = 1 end
 return reply
