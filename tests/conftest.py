@@ -46,11 +46,20 @@ START = 1_800_000_000_000_000  # the microsecond at which a test's clock starts
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption(
-        "--thorough", action="store_true", help="break things as often as docs/reliability.md says"
+        "--thorough",
+        action="store_true",
+        help="break and try more, as docs/reliability.md says",
     )
     group.addoption(
         "--record", type=Path, metavar="FILE", help="append what the faults came to, a JSON line each"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--thorough"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip("NOT TRIED without --thorough: others try some of it"))
 
 
 def _debian_redis() -> str | None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", HANDS)
 async def test_keys_are_edited_and_mended(fault: str, tmp_path: Path, record: Record, thorough: bool) -> None:
     """Jobs that nobody would have called any more are called, and capacity that nobody held is free."""
-    times = 10 if thorough else 2
+    times = 10 if thorough else 1
     async with staged(tmp_path, replicas=2) as on:
         for _ in range(times):
             await on.load.until_accepted(100)

@@ -19,7 +19,7 @@ NONSENSE = ["", "nan", "inf", "-1", "1.5", "1e400", "9" * 30, "[[1", "null", b"\
 # Two in the quick rings, all where there is time.
 VALUES = pytest.mark.parametrize(
     "values",
-    [["nan", b"\xff\xfe"], pytest.param(NONSENSE, marks=pytest.mark.slow)],
+    [["nan", b"\xff\xfe"], pytest.param(NONSENSE, marks=pytest.mark.thorough)],
     ids=["some", "all"],
 )
 SCORES = ["inf", "-inf", "0.5", "1e300", "-5", "9007199254740993"]
@@ -180,7 +180,7 @@ async def case(
 @pytest.mark.parametrize("name", KEYS)
 @pytest.mark.parametrize(
     "kinds",
-    [[None, "string"], pytest.param([*OF_KIND], marks=pytest.mark.slow)],
+    [[None, "string"], pytest.param([*OF_KIND], marks=pytest.mark.thorough)],
     ids=["some", "all"],
 )
 async def test_a_key_may_be_gone_or_of_any_kind(case: Case, name: str, kinds: list[str | None]) -> None:

@@ -558,7 +558,7 @@ def test_after_any_edits_all_is_mended(redis_url):
     drive(Edited, redis_url, runs=15, steps=30)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_after_many_edits_all_is_mended(redis_url):
     drive(Edited, redis_url, runs=80, steps=40)
