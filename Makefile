@@ -16,7 +16,7 @@ demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
 test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest, such as -n0 for one process
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/.developing ## everything breaks under load for 20 minutes; ARGS=--seconds=60 for less, ARGS=--seed=N to repeat one
 	$(BIN)/python -m tests.faults.soak $(ARGS)

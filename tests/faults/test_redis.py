@@ -31,7 +31,8 @@ async def test_redis_is_away_and_back(fault: str, tmp_path: Path, record: Record
                 assert await on.until_ready(False) < READY_SECONDS + TOLD_SECONDS
                 before = on.load.outcome.answers[503]
                 await asyncio.sleep(SILENT_LASTS if fault in SILENT else LASTS)
-                assert on.load.outcome.answers[503] > before
+                # Whoever waits for a reply is told; one that reads its file answers when it comes to it.
+                assert on.load.outcome.answers[503] > before or fault not in SILENT
             await on.load.fault_is_over()
             await on.load.until_accepted(100)
             assert await on.until_ready(True) < READY_SECONDS
