@@ -182,6 +182,12 @@ class ProjectTaken(Conflict):
     code = "project_taken"
 
 
+class SourceUnavailable(Unavailable):
+    """The source of a pool's capacity could not be read."""
+
+    code = "source_unavailable"
+
+
 # --- the service -------------------------------------------------------------------------------------
 
 

@@ -41,3 +41,16 @@ class Pool:
                 "free": {name: quantity(name, capacity.get(name, 0) - used.get(name, 0)) for name in names},
             }
         return {"pool": self.name, "hosts": hosts, "projects": list(self.projects), "waiting": self.waiting}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a live source says of a pool: host → resource → whole number of the resource's unit.
+
+    `capacity` is what could be used if the host were empty, `taken` what is used of it, whoever uses it.
+    `projects` where the source says who may use the pool; None where it does not tell.
+    """
+
+    capacity: Mapping[str, Mapping[str, int]]
+    taken: Mapping[str, Mapping[str, int]]
+    projects: tuple[str, ...] | None = None

@@ -27,7 +27,7 @@ from rqueue.web.shapes import Shape
 VERSION = "3.1.0"
 JSON = "application/json"
 # Kinds that no client sees: the service does not start, and what is the reaper's own.
-UNSEEN = (errors.Refused, errors.LostClaim)
+UNSEEN = (errors.Refused, errors.LostClaim, errors.SourceUnavailable)
 
 # What any request may be answered before it is anybody's.
 OF_CONNECTIONS = (408, 414, 431)
