@@ -1,6 +1,6 @@
 -- owners: the waiting jobs of a pool by owner, and what each owner holds of it.
 --
--- KEYS    apart line: owners: shares: firsts: skipped: usage: quotas: pools settings
+-- KEYS    queue apart line: owners: shares: firsts: skipped: usage: quotas: pools settings
 -- NEEDS   clock order
 --
 -- By owner they stand only where it is of use: where a pool of the type has quotas, or the policy is fair. `apart`
@@ -23,6 +23,14 @@ end
 local function by_owner()
   if is_apart == nil then is_apart = redis.call("EXISTS", apart) == 1 end
   return is_apart
+end
+
+-- From now on whoever waits stands by owner too; those who are there already are sorted by the passes to come.
+-- `anew` also where they are sorted already.
+local function sort_by_owner(anew)
+  local begins = redis.call("EXISTS", queue) == 1 and "" or "1"
+  if anew then redis.call("SET", apart, begins) else redis.call("SET", apart, begins, "NX") end
+  is_apart = true
 end
 
 -- A name before a slash.

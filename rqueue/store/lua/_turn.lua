@@ -148,7 +148,7 @@ local function sort_apart()
   local from = redis.call("GET", apart)
   if not from or from == "1" then return false end
   local score, member = place_of(from)
-  local start = score and score > -math.huge and before(queue, score, member) or 0
+  local start = score and before(queue, score, member) or 0
   local found = redis.call("ZRANGE", queue, start, start + SORTED_AT_ONCE - 1, "WITHSCORES")
   local owners_in = {}
   for i = 1, #found, 2 do

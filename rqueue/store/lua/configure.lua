@@ -1,6 +1,6 @@
 -- configure: change some of a queue's settings.
 --
--- KEYS    settings wake heads apart
+-- KEYS    settings wake heads queue apart
 -- NEEDS   clock order owners job
 -- ARGV    said actor changes...
 -- REPLY   the pools to wake, as a list
@@ -19,7 +19,7 @@ local others = {}
 for at = changes + 1, #ARGV, 2 do
   -- By another policy, those behind a head may go, or may not.
   if ARGV[at] == "policy" or ARGV[at] == "patience" then others = redis.call("HKEYS", heads) end
-  if ARGV[at] == "policy" and ARGV[at + 1] == "fair" then redis.call("SET", apart, "") end
+  if ARGV[at] == "policy" and ARGV[at + 1] == "fair" then sort_by_owner(true) end
 end
 for _, pool in ipairs(others) do
   redis.call("HDEL", heads, pool)

@@ -1,6 +1,6 @@
 -- put_pool: declare a pool: its hosts with their amounts, and the projects that belong to it.
 --
--- KEYS    pools projects capacity: quotas: apart
+-- KEYS    pools projects capacity: quotas: queue apart
 -- NEEDS   clock order owners job
 -- ARGV    pool amounts_of projects_of quotas_of bounds actor
 -- REPLY   nothing more
@@ -29,7 +29,7 @@ end
 redis.call("DEL", quotas_ .. pool)
 for owner, limits in pairs(cjson.decode(quotas_of)) do
   redis.call("HSET", quotas_ .. pool, owner, limits)
-  redis.call("SET", apart, "", "NX")
+  sort_by_owner(false)
 end
 redis.call("HSET", pools, pool, bounds)
 redis.call("HDEL", heads, pool)
