@@ -25,7 +25,7 @@ if redis.call("HGET", settings, "paused") == "1" then
   reason = "paused"
 elseif not bounds then
   reason = "no_pool"
-elseif over_quota(job.Pool, job.OwnerID, job.Demand or "") then
+elseif by_owner() and over_quota(job.Pool, job.OwnerID, job.Demand or "") then
   reason = "over_quota"
 elseif score and precedes(job.priority, job.member, score, member) then
   reason = "never_fits"
