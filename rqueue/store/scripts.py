@@ -33,7 +33,7 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    *("HGET", "HGETALL", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
+    *("EXISTS", "HGET", "HGETALL", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
     *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
 _COMMENT = re.compile(r"--.*")
