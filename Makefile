@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test soak reliability lint chart bench lock audit sbom image debian clean
+.PHONY: help install demo test soak reliability lint chart bench policies lock audit sbom image debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ chart: $(VENV)/.developing ## write what of the chart is made from elsewhere: it
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
+
+policies: $(VENV)/.benching ## what strict, backfill and fair make of the same 10,000 jobs: writes docs/policies.md; five minutes
+	$(BIN)/python -m bench.policies $(ARGS)
 
 lock: $(VENV)/.developing ## make the lock files anew from setup.cfg; ARGS=--upgrade takes newer releases
 	$(LOCK) $(ARGS) --output-file requirements.lock setup.cfg

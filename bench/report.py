@@ -87,9 +87,9 @@ def cells(result: Result, sizes: dict[str, object]) -> list[str]:
     return [work, spread(result.figure, line.unit), reference, spread(result.ratios), *goals, result.verdict]
 
 
-def as_text(table: list[list[str]]) -> str:
+def as_text(table: list[list[str]], headings: tuple[str, ...] = HEADINGS) -> str:
     """The table for a terminal, its columns as wide as they must be."""
-    rows = [list(HEADINGS), *table]
+    rows = [list(headings), *table]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

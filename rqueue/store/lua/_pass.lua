@@ -201,6 +201,8 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       if behind then redis.call("ZADD", passed_ .. pool, "NX", text(now_us), head.id) end
       admit(job, placement)
       way.leave()
+      -- One went before it, and that is all that it suffers.
+      if behind and not fair and patience_us <= 0 then break end
     elseif verdict == "over" or verdict == "never" then
       if way.skip() then skipped = skipped + 1 end
     elseif verdict == "no_hosts" then
