@@ -10,6 +10,7 @@ from typing import Any
 from rqueue.capacity import declared
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
+from rqueue.domain.pool import MAX_HOSTS
 from rqueue.errors import StoreDamaged
 
 Shape = dict[str, Any]
@@ -199,7 +200,7 @@ POOL_BODY = record(
     {
         "hosts": map_of(
             ref("Amounts"),
-            maxProperties=declared.MAX_HOSTS,
+            maxProperties=MAX_HOSTS,
             propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES, "pattern": "^[^/]*$"},
             description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
         )
