@@ -59,6 +59,7 @@ class Reason(StrEnum):
 
     PAUSED = "paused"
     NO_POOL = "no_pool"
+    SOURCE_STALE = "source_stale"
     NEVER_FITS = "never_fits"
     OVER_QUOTA = "over_quota"
     BEHIND = "behind"
