@@ -7,6 +7,9 @@ locals and what is needed go on the first line, so that line numbers in errors a
 What a script is sent is one key, with which all keys of its type begin.
 
 Scripts answer a list: "ok" and the reply, or an error's code and its details.
+
+Some can be run dry, one after the other as one, by the functions in lua/_dry.lua: they answer what they
+would, and what they wrote is taken back before anybody sees it.
 """
 
 import hashlib
@@ -54,6 +57,10 @@ class Script:
     writes: bool
     text: str
     sha: str
+
+
+# One of several scripts that are run dry: its name, the rest of its arguments, and those with names.
+Step = tuple[str, Sequence[str | int], dict[str, str | int]]
 
 
 class ScriptError(Exception):
@@ -106,6 +113,41 @@ def load(name: str) -> Script:
         text,
         hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
     )
+
+
+# What follows the scripts that are run dry, each of which is a function of SCRIPTS then.
+_DRY = """
+local replies, at = {}, 1
+local ran, fault = pcall(function()
+  while ARGV[at] do
+    local words = {}
+    for i = 1, tonumber(ARGV[at + 1]) do words[i] = ARGV[at + 1 + i] end
+    local reply = SCRIPTS[ARGV[at]](words)
+    replies[#replies + 1] = reply
+    if reply[1] ~= "ok" then break end
+    at = at + 2 + #words
+  end
+end)
+local refused = nil
+for i = #undo, 1, -1 do
+  local reply = real.pcall(unpack(undo[i]))
+  if type(reply) == "table" and reply.err then refused = refused or reply end
+end
+if refused then return refused end
+if not ran then return type(fault) == "table" and fault or { err = fault } end
+return replies
+"""
+
+
+@cache
+def dry(names: frozenset[str]) -> Script:
+    """A script that runs these dry: each step is a script's name, how many arguments follow, and they."""
+    text = _COMMENT.sub("", _read("_dry")[0]) + "local SCRIPTS = {}\n"
+    for name in sorted(names):
+        text += f"SCRIPTS.{name} = function(ARGV) {load(name).text}\nend\n"
+    text += _DRY
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script("dry", (), (), lambda given: (), "steps", frozenset(), False, text, sha)
 
 
 # Each command with words that change nothing, for a key that is not there: a reading, a removal, or a write
@@ -190,6 +232,16 @@ def _read(name: str) -> tuple[str, dict[str, list[str]]]:
     return source, {word: names.split() for word, names in _HEADER.findall(source)}
 
 
+def _good(script: Script, reply: list[Any]) -> list[Any]:
+    """A reply without its "ok". Raises ScriptError for one of the script's errors."""
+    code = reply.pop(0)
+    if code == "ok":
+        return reply
+    if code not in script.errors:
+        raise ValueError(f"{script.name}.lua answered {code!r}, which its header does not name")
+    raise ScriptError(code, reply)
+
+
 class DamagedKey(ResponseError):
     """Redis refused, and this key is not what it should be."""
 
@@ -217,17 +269,51 @@ class Scripts:
         of its header (`now` is optional), DamagedKey where Redis refuses for what a key holds,
         redis.RedisError for all else.
         """
+        return await self.step(type_, (name, rest, arguments), new_type)
+
+    async def step(self, type_: str, step: Step, new_type: bool = False) -> list[Any]:
+        """The same for what is put together already."""
+        name, rest, arguments = step
         script = load(name)
         # One that is to mend what it finds writes nothing where it is only to look.
         writes = script.writes and arguments.get("repair") != 0
+        words = self._words(script, arguments, rest)
+        return _good(script, await self._asked(type_, script, words, writes, new_type))
+
+    async def dry(self, type_: str, *steps: Step) -> list[list[Any]]:
+        """What scripts would reply if they ran one after the other on a type's keys, where nothing changes.
+
+        Raises as `run` does, for the first that answers an error.
+        """
+        words: list[str | int] = []
+        for name, rest, arguments in steps:
+            given = self._words(load(name), arguments, rest)
+            words += [name, len(given), *given]
+        script = dry(frozenset(name for name, _, _ in steps))
+        replies = await self._asked(type_, script, words, writes=False)
+        return [_good(load(step[0]), reply) for step, reply in zip(steps, replies, strict=False)]
+
+    def _words(
+        self, script: Script, arguments: dict[str, str | int], rest: Sequence[str | int]
+    ) -> Sequence[str | int]:
+        """Arguments in the order of the header, then the rest. Raises TypeError for any others."""
         if "now" in script.arguments and "now" not in arguments:
             arguments["now"] = self._now() if self._now else ""
+        # All that are taken must be there, and as many as there are must be taken.
+        missing = len(arguments) != len(script.arguments) or (rest and not script.rest)
         try:
-            words = (1, self._keys.of(type_, ""), *script.in_order(arguments), *rest)
+            words = () if missing else (*script.in_order(arguments), *rest)
         except KeyError:
-            words = ()
-        if len(words) != len(arguments) + len(rest) + 2 or (rest and not script.rest):
-            raise TypeError(f"{name}.lua takes {script.arguments}, not {sorted(arguments)}")
+            missing = True
+        if missing:
+            raise TypeError(f"{script.name}.lua takes {script.arguments}, not {sorted(arguments)}")
+        return words
+
+    async def _asked(
+        self, type_: str, script: Script, given: Sequence[str | int], writes: bool, new_type: bool = False
+    ) -> list[Any]:
+        """What a script replies, its "ok" or its error's code with it."""
+        words = (1, self._keys.of(type_, ""), *given)
         reply: list[Any]
         try:
             if new_type and not self._lately_added(type_):
@@ -239,22 +325,17 @@ class Scripts:
                 reply = await self._redis.call("EVALSHA", script.sha, *words, write=writes)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise await self.damaged(type_, error, words[2:]) from error
+                raise await self.damaged(type_, error, given) from error
             # After every restart, failover and SCRIPT FLUSH.
             try:
                 reply = await self._redis.call("EVAL", script.text, *words, write=writes)
             except ResponseError as refusal:
-                raise await self.damaged(type_, refusal, words[2:]) from refusal
+                raise await self.damaged(type_, refusal, given) from refusal
         except RedisError:
             # Whoever is there next may not know what was written.
             self._added.clear()
             raise
-        code = reply.pop(0)
-        if code == "ok":
-            return reply
-        if code not in script.errors:
-            raise ValueError(f"{name}.lua answered {code!r}, which its header does not name")
-        raise ScriptError(code, reply)
+        return reply
 
     async def read(self, type_: str, *commands: Sequence[str | int], of: str = "") -> list[Any]:
         """The replies to commands on a type's keys, and on those `of` a name; raises as `run` does."""

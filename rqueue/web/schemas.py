@@ -135,7 +135,19 @@ class ListQuery(Schema):
     cursor = fields.String(load_default="")
 
 
+class DryQuery(Schema):
+    """The query of a change."""
+
+    dry_run = Choice(
+        "false",
+        "true",
+        load_default="false",
+        metadata={"description": "With `true` nothing changes: the answer is what it would be."},
+    )
+
+
 _JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
+_DRY = DryQuery(unknown=RAISE)
 # What makes a body good, from the schemas themselves: field → whether it accepts a value.
 _ACCEPTS: dict[Schema, dict[str, Callable[[Any], bool]]] = {
     schema: {name: getattr(field, "accepts") for name, field in schema.fields.items()}  # noqa: B009 - our own fields
@@ -238,10 +250,7 @@ def change(written: Any) -> dict[str, Any]:
 
 def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
-    given = Counter(name for name, _ in query)
-    if twice := next((name for name, count in given.items() if count > 1), None):
-        raise Invalid("given twice", twice[:80])
-    read = loaded(_LIST, dict(query))
+    read = loaded(_LIST, _once(query))
     if read["cursor"]:
         try:
             read["cursor"] = base64.urlsafe_b64decode(read["cursor"]).decode()
@@ -250,6 +259,18 @@ def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if not _CURSOR.fullmatch(read["cursor"]):
             raise Invalid("not a cursor that this service gave", "cursor")
     return read
+
+
+def dry_run(query: Sequence[tuple[str, str]]) -> bool:
+    """Whether the query of a change says that nothing is to be changed. Raises Invalid or UnknownField."""
+    return bool(loaded(_DRY, _once(query))["dry_run"] == "true")
+
+
+def _once(query: Sequence[tuple[str, str]]) -> dict[str, str]:
+    given = Counter(name for name, _ in query)
+    if twice := next((name for name, count in given.items() if count > 1), None):
+        raise Invalid("given twice", twice[:80])
+    return dict(query)
 
 
 def cursor(place: str) -> str:
