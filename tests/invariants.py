@@ -5,6 +5,7 @@ Reads Redis directly: this is what an operator with redis-cli would check by han
 
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from redis.asyncio import Redis
 
@@ -59,23 +60,29 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
 
     assert await redis.hgetall(key("callbacks")) == {job["Callback"]: i for i, job in jobs.items()}
 
+    await _by_owner(redis, key, below, jobs, member)
+
     charged: dict[str, Counter[str]] = {}
+    usage: dict[str, Counter[str]] = {}
     for job in jobs.values():
         assert ("Placement" in job) == (job["Status"] in ADMITTED)
         assert ("DeletedAt" in job) == (job["Status"] in ENDED)
         if job["Status"] in ADMITTED:
             hosts = iter(json.loads(job["Placement"]))
             counter = charged.setdefault(job["Pool"], Counter())
+            held = usage.setdefault(job["Pool"], Counter())
             for count, shape in json.loads(job["Demand"]):
                 for _ in range(count):
                     host = next(hosts)
                     for resource, amount in shape.items():
                         counter[f"{host}/{resource}"] += amount
+                        held[f"{coded(job['OwnerID'])}/{resource}"] += amount
             assert next(hosts, None) is None
-    used = {pool: await redis.hgetall(name) for pool, name in (await below("used:")).items()}
-    assert {p: {f: int(a) for f, a in of.items()} for p, of in used.items()} == {
-        p: dict(c) for p, c in charged.items() if c
-    }
+    for prefix, sums in (("used:", charged), ("usage:", usage)):
+        there = {pool: await redis.hgetall(name) for pool, name in (await below(prefix)).items()}
+        assert {p: {f: int(a) for f, a in of.items()} for p, of in there.items()} == {
+            p: dict(c) for p, c in sums.items() if c
+        }
 
     due = await zset(key("due"))
     for request_id in due:
@@ -84,6 +91,46 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     for request_id, job in jobs.items():
         assert (request_id in due) or job["Status"] in WAITING | {"running"}
     return jobs
+
+
+def coded(owner: str) -> str:
+    """An owner as it stands before a slash."""
+    return owner.replace("%", "%25").replace("/", "%2F")
+
+
+async def _by_owner(
+    redis: "Redis",
+    key: Callable[[str], str],
+    below: Callable[[str], Awaitable[dict[str, str]]],
+    jobs: dict[str, dict[str, str]],
+    member: Callable[[str], str],
+) -> None:
+    """Where waiting jobs stand by owner, all of them do, and each owner stands once at the most."""
+    if await redis.get(key("apart")) != "1":
+        return
+    lines: dict[str, dict[str, float]] = {}
+    for request_id, job in jobs.items():
+        if job["Status"] in WAITING:
+            name = f"{coded(job['OwnerID'])}/{job['Pool']}"
+            lines.setdefault(name, {})[member(request_id)] = float(job["Priority"])
+    there = await below("line:")
+    assert {name: dict(await redis.zrange(k, 0, -1, withscores=True)) for name, k in there.items()} == lines
+    fair = await redis.hget(key("settings"), "policy") == "fair"
+    for pool in {job["Pool"] for job in jobs.values()}:
+        owners = {job["OwnerID"] for job in jobs.values() if job["Status"] in WAITING and job["Pool"] == pool}
+        firsts = await redis.hgetall(key("firsts:") + pool)
+        entries = sorted(f"{place}:{owner}" for owner, place in firsts.items())
+        assert await redis.zrange(key("owners:") + pool, 0, -1) == entries
+        if fair:
+            assert sorted(await redis.zrange(key("shares:") + pool, 0, -1)) == entries
+        skipped = await redis.smembers(key("skipped:") + pool)
+        assert set(firsts) | skipped == owners
+        for owner in set(firsts) - skipped:
+            first, priority = (await redis.zrange(key(f"line:{coded(owner)}/{pool}"), 0, 0, withscores=True))[
+                0
+            ]
+            high = f"1{int(priority):014x}" if priority >= 0 else f"0{int(priority) + 2**53:014x}"
+            assert firsts[owner] == high + first[:14]
 
 
 async def capacity_kept(redis: "Redis", namespace: str, type_: str = "vm") -> None:

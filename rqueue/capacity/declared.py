@@ -13,7 +13,8 @@ from rqueue.errors import Invalid, UnknownField
 
 MAX_HOSTS = 5_000
 MAX_PROJECTS = 10_000
-_FIELDS = ("hosts", "projects")
+MAX_QUOTAS = 10_000
+_FIELDS = ("hosts", "projects", "quotas")
 
 
 def read(name: str, body: Mapping[str, Any]) -> Pool:
@@ -39,4 +40,11 @@ def read(name: str, body: Mapping[str, Any]) -> Pool:
         if not isinstance(project, str) or not 0 < len(project.encode()) <= MAX_NAME_BYTES:
             raise Invalid(f"a project must be a string of 1 to {MAX_NAME_BYTES} bytes", "projects")
     capacity = {host: amounts(written, f"hosts.{host}") for host, written in hosts.items()}
-    return Pool(name, capacity, tuple(dict.fromkeys(projects)))
+    quotas = body.get("quotas", {})
+    if not isinstance(quotas, Mapping) or len(quotas) > MAX_QUOTAS:
+        raise Invalid(f"expected a map of at most {MAX_QUOTAS} owners, or *, to their amounts", "quotas")
+    for owner in quotas:
+        if not 0 < len(owner.encode()) <= MAX_NAME_BYTES:
+            raise Invalid(f"an owner must have 1 to {MAX_NAME_BYTES} bytes", "quotas")
+    limits = {owner: amounts(written, f"quotas.{owner[:40]}") for owner, written in quotas.items()}
+    return Pool(name, capacity, tuple(dict.fromkeys(projects)), quotas=limits)

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     PAUSED = "paused"
     NO_POOL = "no_pool"
     NEVER_FITS = "never_fits"
+    OVER_QUOTA = "over_quota"
     BEHIND = "behind"
     WAITING_FOR_CAPACITY = "waiting_for_capacity"
 

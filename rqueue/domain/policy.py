@@ -17,7 +17,10 @@ _YEAR = 366 * 24 * 3600
 class Settings:
     """A queue's settings; times in whole seconds, None where there is no limit.
 
-    policy          strict: the first waiting job of a pool blocks that pool, and only that pool
+    policy          strict: the first waiting job of a pool blocks that pool, and only that pool;
+                    backfill: those behind it that fit may go;
+                    fair: the owner with the smallest dominant share goes first
+    patience        for how long others may go before the first one in line (backfill, fair)
     paused          nothing is admitted; all else goes on
     call_deadline   how long a callback is tried before the job fails and its capacity is freed
     lease_seconds   how long a running job keeps its capacity without renewing; None: until it ends
@@ -28,6 +31,7 @@ class Settings:
     """
 
     policy: str = "strict"
+    patience: int = 600
     paused: bool = False
     call_deadline: int = 600
     lease_seconds: int | None = None
@@ -52,12 +56,13 @@ class Settings:
 
 # setting → its smallest and its largest value.
 BOUNDS = {
+    "patience": (0, _YEAR),
     "call_deadline": (1, _YEAR),
     "lease_seconds": (1, _YEAR),
     "retention": (0, _YEAR),
     "max_queued": (0, 2**53 - 1),
 }
-CHOICES = {"policy": ("strict",), "source": ("declared",)}
+CHOICES = {"policy": ("strict", "backfill", "fair"), "source": ("declared",)}
 
 
 def _checked(name: str, value: object) -> object:

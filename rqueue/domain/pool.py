@@ -12,13 +12,19 @@ from rqueue.domain.demand import quantity
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Amounts are host → resource → whole number of the resource's unit."""
+    """Amounts are host → resource → whole number of the resource's unit.
+
+    `quotas` are the most that an owner may hold, `*` for those without one of their own; `usage` is what
+    each holds.
+    """
 
     name: str
     capacity: Mapping[str, Mapping[str, int]]
     projects: tuple[str, ...] = ()
     used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     waiting: int = 0
+    quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def bounds(self) -> dict[str, tuple[int, int]]:
         """Of each resource, what the largest host has and what all hosts have together."""
@@ -40,7 +46,21 @@ class Pool:
                 "used": {name: quantity(name, used.get(name, 0)) for name in names},
                 "free": {name: quantity(name, capacity.get(name, 0) - used.get(name, 0)) for name in names},
             }
-        return {"pool": self.name, "hosts": hosts, "projects": list(self.projects), "waiting": self.waiting}
+        return {
+            "pool": self.name,
+            "hosts": hosts,
+            "projects": list(self.projects),
+            "waiting": self.waiting,
+            "quotas": _shown(self.quotas),
+            "usage": _shown(self.usage),
+        }
+
+
+def _shown(amounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int | str]]:
+    return {
+        owner: {name: quantity(name, amount) for name, amount in sorted(of.items())}
+        for owner, of in sorted(amounts.items())
+    }
 
 
 @dataclass(frozen=True, slots=True)

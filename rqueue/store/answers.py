@@ -228,6 +228,24 @@ def by_host(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
     return hosts
 
 
+def by_owner(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """owner → resource → amount, from a hash of <owner>/<resource>, where the owner has %2F for a slash."""
+    return {
+        owner.replace("%2F", "/").replace("%25", "%"): amounts for owner, amounts in by_host(written).items()
+    }
+
+
+def quotas_of(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """owner → resource → the most it may hold; what a hand edit made unreadable is left out."""
+    quotas: dict[str, dict[str, int]] = {}
+    for owner, limits in written.items():
+        with suppress(ValueError, AttributeError):
+            quotas[owner] = {
+                name: limit for name, limit in orjson.loads(limits).items() if isinstance(limit, int)
+            }
+    return quotas
+
+
 class answers:  # noqa: N801 - it reads as the verb
     """Turn what a script or redis-py raises into this project's errors. `key` is one that is of no type."""
 

@@ -30,9 +30,11 @@ from rqueue.store.answers import (
     Work,
     answers,
     by_host,
+    by_owner,
     created,
     job_of,
     mapping,
+    quotas_of,
     settings_of,
     turns_of,
 )
@@ -190,7 +192,12 @@ class Store:
         """
         step = steps.transition(request_id, moves, self._nonce(), caller, admission, error, want)
         if claim_ms:
-            passing = {"call_deadline": DEFAULTS.call_deadline, "claim_ms": claim_ms, "most": PASS}
+            passing = {
+                "call_deadline": DEFAULTS.call_deadline,
+                "patience": DEFAULTS.patience,
+                "claim_ms": claim_ms,
+                "most": PASS,
+            }
             step = "release", (), {**step[2], **passing}
         with answers(type_, request_id):
             pool, flat, *found = await self._step(type_, step)
@@ -257,6 +264,7 @@ class Store:
                 pool=pool,
                 nonce=self._nonce(),
                 call_deadline=DEFAULTS.call_deadline,
+                patience=DEFAULTS.patience,
                 claim_ms=claim_ms,
                 most=most,
             )
@@ -366,6 +374,9 @@ class Store:
                 pool=pool.name,
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
+                quotas_of=orjson.dumps(
+                    {owner: orjson.dumps(limits).decode() for owner, limits in pool.quotas.items()}
+                ).decode(),
                 bounds=orjson.dumps(pool.bounds()).decode(),
                 actor=caller.name,
             )
@@ -374,19 +385,29 @@ class Store:
         """A pool: capacity and used of each host. Raises PoolNotFound."""
         key = self._keys.of
         with answers(type_):
-            there, capacity, used, projects, waiting = await self._scripts.read(
+            there, capacity, used, projects, waiting, quotas, usage = await self._scripts.read(
                 type_,
                 ("HEXISTS", key(type_, "pools"), name),
                 ("HGETALL", key(type_, "capacity:") + name),
                 ("HGETALL", key(type_, "used:") + name),
                 ("HGETALL", key(type_, "projects")),
                 ("ZCARD", key(type_, "pool:") + name),
+                ("HGETALL", key(type_, "quotas:") + name),
+                ("HGETALL", key(type_, "usage:") + name),
                 of=name,
             )
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
         own = tuple(sorted(project for project, pool in mapping(projects).items() if pool == name))
-        return Pool(name, by_host(mapping(capacity)), own, by_host(mapping(used)), waiting)
+        return Pool(
+            name,
+            by_host(mapping(capacity)),
+            own,
+            by_host(mapping(used)),
+            waiting,
+            quotas_of(mapping(quotas)),
+            by_owner(mapping(usage)),
+        )
 
     async def delete_pool(self, type_: str, name: str, caller: Caller = ANYONE) -> None:
         """Forget a pool. Raises PoolNotFound."""

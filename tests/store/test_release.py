@@ -99,6 +99,7 @@ async def test_a_release_whose_answer_was_lost_changes_nothing_more(store, redis
         "lease_seconds": "",
         "retention": 100,
         "call_deadline": 600,
+        "patience": 600,
         "claim_ms": CLAIM_MS,
         "actor": "",
         "owners": "",

@@ -1,7 +1,7 @@
 -- aside: what a hand edit broke is put out of the way, under `damaged:` and the name that it had.
 --
 -- KEYS    damaged:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 --
 -- For scripts with the argument `repair`: "1" mends what is found, else it is only told.
 

@@ -2,7 +2,7 @@
 -- another replica has taken over.
 --
 -- KEYS    due job:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 
 local function holds(job, admission, claim)
   return job and job.Status == "calling" and job.Admission == admission

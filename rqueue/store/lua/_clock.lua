@@ -1,4 +1,4 @@
--- clock: the moment, in microseconds since 1970, and numbers as text.
+-- clock: the moment, in microseconds since 1970, numbers as text, and what Redis refuses.
 --
 -- KEYS
 --
@@ -24,4 +24,18 @@ end
 -- due and all that is compared with it counts in milliseconds, rounded up so that nothing is early.
 local function milliseconds(microseconds)
   return math.ceil(microseconds / 1000)
+end
+
+-- What redis.pcall answered, where a hand edit may be why Redis refuses: a key of another kind, or what is no
+-- number, or too large a one. Any other refusal, as of a command that the Redis user may not run, is no fault
+-- of the key, and is raised again.
+local function forgive(reply)
+  if type(reply) == "table" and reply.err then
+    for _, said in ipairs({ "WRONGTYPE", "not an integer", "out of range", "not a valid float", "overflow",
+      "not a number", "exhausted the last possible ID" }) do
+      if string.find(reply.err, said, 1, true) then return reply end
+    end
+    error(reply)
+  end
+  return reply
 end

@@ -68,7 +68,8 @@ end
 
 local function scores_of(key, step, ...)
   local words, back = { ... }, {}
-  for at = step, #words, step do
+  -- Of scores and members the first may be behind an NX.
+  for at = step + #words % step, #words, step do
     local score = real.call("ZSCORE", key, words[at])
     back[#back + 1] = score and { "ZADD", key, score, words[at] } or { "ZREM", key, words[at] }
   end

@@ -1,11 +1,12 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads settings events job: owner: pool: used:
--- NEEDS   clock order
+-- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed:
+-- NEEDS   clock order owners
 --
--- `heads` holds, for a pool that was examined, the place at which it stands still: no empty pool
--- could hold a job before it, and nothing after it may go until the job there has gone (strict).
--- `wake` holds the pools that have reason to be examined again. Both outlive any replica.
+-- `heads` holds, for a pool that was examined, the place at which it stands still: no job before it may go, since it
+-- never fits or its owner has too much, and (strict) nothing after it until the job there has gone. `blocked:` holds
+-- demands that do not fit until somebody makes room (backfill, fair). `wake` holds the pools that have reason to be
+-- examined again. All outlive any replica.
 
 local FIELDS = {
   "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce",
@@ -14,20 +15,6 @@ local FIELDS = {
 
 -- Those of them that say where a job stands.
 local STANDING = { "Status", "Priority", "ID", "Rank", "OwnerID", "Pool" }
-
--- What redis.pcall answered, where a hand edit may be why Redis refuses: a key of another kind, or what is no
--- number, or too large a one. Any other refusal, as of a command that the Redis user may not run, is no fault
--- of the key, and is raised again.
-local function forgive(reply)
-  if type(reply) == "table" and reply.err then
-    for _, said in ipairs({ "WRONGTYPE", "not an integer", "out of range", "not a valid float", "overflow",
-      "not a number", "exhausted the last possible ID" }) do
-      if string.find(reply.err, said, 1, true) then return reply end
-    end
-    error(reply)
-  end
-  return reply
-end
 
 local function natural_rank(id)
   return tonumber(id) * RANK_STEP
@@ -118,22 +105,48 @@ local function head_of(pool)
   return place_of(redis.call("HGET", heads, pool) or "")
 end
 
+-- So many behind the head are looked at for one that fits; who comes further back is no reason to look.
+local LOOKS = 1000
+
+-- Whether a job behind the head is to be looked at; `place` is its owner's, where it is another one than before.
+local function may_pass(job, place, score, member)
+  if policy() == "strict" then return place and bytes_before(place, place_bytes(score, member)) end
+  if policy() == "fair" and not place then return false end
+  if job.Demand and redis.call("SISMEMBER", blocked_ .. job.Pool, job.Demand) == 1 then return false end
+  if policy() == "fair" then return true end
+  local line = pool_ .. job.Pool
+  local index = redis.call("ZRANK", line, job.member)
+  return not index or index - (redis.call("ZRANK", line, member) or 0) <= LOOKS
+end
+
 -- After a job came to a place in its pool: may it go, or does it stand behind one that cannot?
-local function came(job)
+local function came(job, place)
   local score, member = head_of(job.Pool)
   if score then
-    if not precedes(job.priority, job.member, score, member) then return 0 end
+    if not precedes(job.priority, job.member, score, member) then
+      return may_pass(job, place, score, member) and wake_pool(job.Pool) or 0
+    end
     redis.call("HSET", heads, job.Pool, place_text(job.priority, job.member))
   end
   return wake_pool(job.Pool)
 end
 
--- After a job left its place in its pool: was it the one that the others wait behind?
-local function went(job)
-  if redis.call("HGET", heads, job.Pool) == place_text(job.priority, job.member) then
-    return wake_pool(job.Pool)
+-- After a job left its place in its pool: was it one that the others wait behind?
+local function went(job, place)
+  local head = redis.call("HGET", heads, job.Pool)
+  if head == place_text(job.priority, job.member) then return wake_pool(job.Pool) end
+  if policy() == "strict" then
+    local score, member = place_of(head or "")
+    return place and score and bytes_before(place, place_bytes(score, member)) and wake_pool(job.Pool) or 0
   end
-  return 0
+  -- Another one of its owner's, or one from behind those that are looked at, has its turn.
+  return (place or redis.call("ZCARD", pool_ .. job.Pool) > LOOKS) and wake_pool(job.Pool) or 0
+end
+
+-- Some room was made in a pool: those that did not fit may now.
+local function room_made(pool)
+  redis.call("DEL", blocked_ .. pool)
+  return wake_pool(pool)
 end
 
 local function store_rank(job)
@@ -152,17 +165,24 @@ local function stand(job)
   -- Only a list needs it: of another kind by a hand edit, it holds up nobody.
   forgive(redis.pcall("ZADD", owner_ .. job.OwnerID, score, job.member))
   redis.call("ZADD", pool_ .. job.Pool, score, job.member)
-  return came(job)
+  return came(job, by_owner() and join_owner(job) or nil)
 end
 
-local function leave_line(job)
-  redis.call("ZREM", queue, job.member)
+-- Take a job out of its pool. Returns 1 where the pool should be examined.
+local function quit_pool(job)
   redis.call("ZREM", pool_ .. job.Pool, job.member)
+  local place = by_owner() and quit_owner(job) or nil
   if redis.call("EXISTS", pool_ .. job.Pool) == 0 then
     redis.call("HDEL", heads, job.Pool)
     return 0
   end
-  return went(job)
+  return went(job, place)
+end
+
+local function leave_line(job)
+  redis.call("ZREM", queue, job.member)
+  if policy() ~= "strict" then redis.call("ZREM", passed_ .. job.Pool, job.id) end
+  return quit_pool(job)
 end
 
 -- Add a job's demand to what its hosts hold (sign 1), or take it off again (-1). What a hand edit made
@@ -204,7 +224,9 @@ local function release(job)
   charge(job, -1)
   redis.call("ZREM", due, job.id)
   redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
-  return wake_pool(job.Pool)
+  count_usage(job, -1)
+  if by_owner() then rank_owner(job.Pool, job.OwnerID, true) end
+  return room_made(job.Pool)
 end
 
 -- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.

@@ -1,15 +1,22 @@
 -- pass: examine a pool. Those whose turn it is and who fit get their capacity, now and here.
 --
--- KEYS    queue running settings due wake heads job: pool: used: capacity: pools
--- NEEDS   clock order job pack
+-- KEYS    queue running settings due wake heads job: pool: used: capacity: pools blocked: passed: line:
+-- NEEDS   clock order owners job pack turn
 --
--- Strict: the first job that an empty pool could hold and this one cannot ends the pass.
+-- Who may not go, since the owner holds too much or no empty pool could hold the job, is skipped by all policies. The
+-- first of the others in line is the head. Strict: when the head does not fit, that ends the pass. Backfill: those
+-- behind it are looked at too. Fair: the owner with the smallest share has its turn first. Who goes before the head
+-- passes it over, and once that began `patience` ago nobody does any more.
 
 local MAX_WORK = 3000
--- What it takes to admit one, in the unit of `work`.
+-- What it takes to admit one, in the unit of `work`, and to look at one of which all is known.
 local ADMITTING = 60
+local LOOKING = 2
 -- So many bytes of the reply count as one of it: a reply is of 1 MiB or one job.
 local BYTES = 350
+-- So many demands that do not fit are remembered, of so many bytes.
+local MOST_BLOCKED = 256
+local LONGEST_BLOCKED = 1024
 
 -- `most` bounds the jobs examined, MAX_WORK what is done for all but the last of them; `nonce` makes the
 -- admission's name, which is unique and holds nothing that a client chose. The claim, a moment in ms, is
@@ -24,16 +31,24 @@ local BYTES = 350
 -- claim, its fields}.
 local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
   local turns = {}
-  local set = redis.call("HMGET", settings, "paused", "call_deadline")
+  local set = redis.call("HMGET", settings, "paused", "call_deadline", "policy", "patience")
   if set[1] == "1" then return 0, turns end
-  local line = pool_ .. pool
-  local score_of_head, member_of_head = head_of(pool)
-  local index = score_of_head and before(line, score_of_head, member_of_head) or 0
+  settings_of_policy = set[3] or "strict"
+  if by_owner() and sort_apart() then
+    wake_pool(pool)
+    return 1, turns
+  end
+  local line, strict, fair = pool_ .. pool, policy() ~= "backfill" and policy() ~= "fair", policy() == "fair"
+  local patience_us = (finite(set[4]) or tonumber(patience)) * 1000000
+  local whose = by_owner() and by_place(pool) or in_line(pool)
 
   local deadline = milliseconds(now_us) + (finite(set[2]) or tonumber(call_deadline)) * 1000
   local claim = text(math.min(milliseconds(now_us) + tonumber(claim_ms), deadline))
   local hosts, whole_pool, looked_for, ready = nil, false, nil, nil
-  local judged, fitted = {}, {}
+  local judged, fitted, remembered = {}, {}, 0
+  for _, demand in ipairs(strict and {} or redis.call("SMEMBERS", blocked_ .. pool)) do
+    judged[demand], remembered = "blocked", remembered + 1
+  end
 
   local function look_at_all()
     if not whole_pool then
@@ -68,6 +83,10 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
     end
     if whole_pool and #hosts.names + #hosts.spent == 0 then return "no_hosts" end
     judged[demand] = readable and (fitted[demand] or possible(runs, hosts)) and "blocked" or "never"
+    if not strict and judged[demand] == "blocked" and remembered < MOST_BLOCKED and #demand <= LONGEST_BLOCKED then
+      remembered = remembered + 1
+      redis.call("SADD", blocked_ .. pool, demand)
+    end
     return judged[demand]
   end
 
@@ -79,7 +98,12 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
     redis.call("ZREM", queue, job.member)
     -- While it stands in its pool, a pass that is refused what comes next finds it again.
     charge(job, 1)
+    count_usage(job, 1)
     redis.call("ZREM", line, job.member)
+    if by_owner() then
+      redis.call("ZREM", line_of(pool, job.OwnerID), job.member)
+      rank_owner(pool, job.OwnerID, false)
+    end
     redis.call("ZADD", running, text(job.priority), job.member)
     redis.call("HSET", job_ .. job.id,
       "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,
@@ -91,39 +115,96 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
     turns[#turns + 1] = { job.id, job.Callback or "", admission, claim, fields }
   end
 
-  local stands, examined, more = nil, 0, 0
-  while true do
-    local entry = redis.call("ZRANGE", line, index, index, "WITHSCORES")
-    if #entry == 0 then
-      stands = nil
-      break
-    end
-    local member, score = entry[1], tonumber(entry[2])
-    stands = place_text(score, member)
-    if examined == tonumber(most) or (examined > 0 and work > MAX_WORK) then
-      more = 1
-      break
-    end
-    examined = examined + 1
-    local job = load(id_of(member))
-    if not job or job.Status ~= "queued" or job.Pool ~= pool or job.member ~= member then
-      -- Left behind by a hand edit: no waiting job stands here.
+  -- The job whose turn it is, or nil; what a hand edit left behind in a line is taken out.
+  local function next_of(way)
+    while true do
+      local member, score = way.at()
+      if not member then return nil end
+      local job = load(id_of(member))
+      if job and job.Status == "queued" and job.Pool == pool and job.member == member then return job, score end
+      work = work + LOOKING
       redis.call("ZREM", line, member)
-    else
-      local verdict, placement = judge(job.Demand or "", stands)
-      if verdict == "fits" then
-        admit(job, placement)
-      elseif verdict == "never" then
-        index = index + 1
-      else
-        -- In a pool without hosts nobody needs to be looked at, and nobody who comes is a reason to look.
-        if verdict == "no_hosts" then
-          stands = place_text(-MAX_PRIORITY - 1, "")
-        end
-        break
+      if by_owner() and way.owner then
+        redis.call("ZREM", line_of(pool, way.owner()), member)
+        rank_owner(pool, way.owner(), true)
       end
+      way.leave()
     end
   end
+
+  local function is_over(job)
+    return by_owner() and over_quota(pool, job.OwnerID, job.Demand or "")
+  end
+
+  -- Whether it was first passed over so long ago that it is the next.
+  local function out_of_patience(job)
+    if strict then return true end
+    local since = finite(redis.call("ZSCORE", passed_ .. pool, job.id))
+    return since and now_us - since >= patience_us
+  end
+
+  local head, stands, examined, looks, skipped, more = nil, nil, 0, 0, 0, 0
+  local shares = fair and by_share(pool)
+
+  -- fair: the first in line among those who may go.
+  local function first_in_line()
+    local way = by_place(pool)
+    while true do
+      local job = next_of(way)
+      if not job then return nil, way end
+      work = work + LOOKING
+      if not is_over(job) and judged[job.Demand or ""] ~= "never" then return job, way end
+      way.skip()
+      skipped = skipped + 1
+      -- Whoever is taken out moves the others up.
+      shares.again()
+    end
+  end
+
+  while true do
+    local way = whose
+    if fair then
+      way = shares
+      head, whose = first_in_line()
+      if head and out_of_patience(head) then way = whose end
+    end
+    local job, score = next_of(way)
+    if not job then break end
+    local behind = head and (not fair or job.member ~= head.member)
+    local place = place_text(score, job.member)
+    if examined == tonumber(most) or looks > LOOKS or (examined + looks > 0 and work > MAX_WORK) then
+      -- Nobody is looked at twice without anything having changed: behind the head only where somebody went.
+      more = ((not behind and not by_owner()) or #turns + skipped > 0) and 1 or 0
+      if not head then stands = place end
+      break
+    end
+    work = work + LOOKING
+    if strict or not judged[job.Demand or ""] then examined = examined + 1 else looks = looks + 1 end
+    local verdict, placement = "over", nil
+    if not is_over(job) then
+      verdict, placement = judge(job.Demand or "", place)
+    end
+    if verdict == "fits" then
+      if not strict then redis.call("ZREM", passed_ .. pool, job.id) end
+      if behind then redis.call("ZADD", passed_ .. pool, "NX", text(now_us), head.id) end
+      admit(job, placement)
+      way.leave()
+    elseif verdict == "over" or verdict == "never" then
+      if way.skip() then skipped = skipped + 1 end
+    elseif verdict == "no_hosts" then
+      -- In a pool without hosts nobody needs to be looked at, and nobody who comes is a reason to look.
+      stands, head = place_text(-MAX_PRIORITY - 1, ""), nil
+      break
+    else
+      if not head then
+        head = job
+        head.score = score
+      end
+      if way == whose and not behind and out_of_patience(job) then break end
+      way.pass_over()
+    end
+  end
+  if head then stands = place_text(head.priority, head.member) end
 
   -- Last, so that a pool which a hand edit made unreadable stays woken until it is mended.
   if more == 0 then redis.call("SREM", wake, pool) else wake_pool(pool) end

@@ -1,7 +1,7 @@
 -- place: finding a priority and a rank for a job that takes a new place in the line.
 --
 -- KEYS    queue heads wake job: owner: pool:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 --
 -- Where the visible priority leaves no room, the job shares it and its rank keeps the place. When no
 -- rank is left either, the ranks around are spread: list labelling as in Bender, Cole, Demaine,
@@ -39,10 +39,13 @@ local function relabel(entry, rank)
   touched = touched + 1
   local member, score = hex(rank) .. string.sub(entry.member, RANK_DIGITS + 1), text(entry.priority)
   local job = load(id_of(entry.member), STANDING)
-  for _, set in ipairs(job and { queue, owner_ .. job.OwnerID, pool_ .. job.Pool } or { queue }) do
+  local sets = job and { queue, owner_ .. job.OwnerID, pool_ .. job.Pool } or { queue }
+  if job and by_owner() then sets[4] = line_of(job.Pool, job.OwnerID) end
+  for _, set in ipairs(sets) do
     forgive(redis.pcall("ZREM", set, entry.member))
     forgive(redis.pcall("ZADD", set, score, member))
   end
+  if sets[4] then rank_owner(job.Pool, job.OwnerID, false) end
   if job then
     job.rank = rank
     store_rank(job)

@@ -1,7 +1,7 @@
 -- transition: give a job another status, with all that follows from it.
 --
 -- KEYS    ended due wake heads job:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 --
 -- For scripts with the arguments request_id moves admission nonce last_error lease_seconds retention now want actor owners.
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the

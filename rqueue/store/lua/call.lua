@@ -1,7 +1,7 @@
 -- call: write down that a delivery is about to go out, and get the job to send.
 --
 -- KEYS    due job:
--- NEEDS   clock order job claim
+-- NEEDS   clock order owners job claim
 -- ARGV    request_id admission claim claim_ms nonce counts now
 -- REPLY   the new claim in ms, the job's fields
 -- ERRORS  lost_claim

@@ -1,7 +1,7 @@
 -- configure: change some of a queue's settings.
 --
--- KEYS    settings wake
--- NEEDS   clock order job
+-- KEYS    settings wake heads queue apart
+-- NEEDS   clock order owners job
 -- ARGV    said actor changes...
 -- REPLY   the pools to wake, as a list
 -- ERRORS
@@ -14,6 +14,16 @@ for at = changes + 1, #ARGV, 2 do
   else
     redis.call("HSET", settings, ARGV[at], ARGV[at + 1])
   end
+end
+local others = {}
+for at = changes + 1, #ARGV, 2 do
+  -- By another policy, those behind a head may go, or may not.
+  if ARGV[at] == "policy" or ARGV[at] == "patience" then others = redis.call("HKEYS", heads) end
+  if ARGV[at] == "policy" and ARGV[at + 1] == "fair" then sort_by_owner(true) end
+end
+for _, pool in ipairs(others) do
+  redis.call("HDEL", heads, pool)
+  room_made(pool)
 end
 event("settings", "", "", said, actor)
 return { "ok", redis.call("SMEMBERS", wake) }

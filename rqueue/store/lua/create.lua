@@ -1,7 +1,7 @@
 -- create: put one or many new jobs in line, all or none.
 --
 -- KEYS    queue seq callbacks settings job: owner: pool:
--- NEEDS   clock order job place resolve
+-- NEEDS   clock order owners job place resolve
 -- ARGV    nonce default_pool traceparent now actor owners drafts...
 -- REPLY   pools to wake as a list, CreatedAt, then of each job: its ID, Priority, and Pool as JSON
 -- ERRORS  duplicate_request_id duplicate_callback queue_full
@@ -44,7 +44,8 @@ for i = 1, count do
   end
   ids[id], given[callback] = true, id
 end
-local set = redis.call("HMGET", settings, "max_queued", "default_pool")
+local set = redis.call("HMGET", settings, "max_queued", "default_pool", "policy")
+settings_of_policy = set[3] or "strict"
 local max_queued = tonumber(set[1] or "")
 if max_queued and redis.call("ZCARD", queue) + count > max_queued then return { "queue_full", max_queued } end
 
@@ -57,6 +58,8 @@ local last = redis.call("ZREVRANGE", queue, 0, 0, "WITHSCORES")[2]
 local back = math.max(now_us, last and tonumber(last) + 1 or now_us)
 local woken, reply, named = {}, { "ok", {}, created }, {}
 local first, places, wish, project, pool, written = nil, nil, nil, nil, nil, nil
+-- Those of them that ask for something else than the one before.
+local asking = nil
 
 -- Those that follow each other, of one owner and in one pool, go in line together: in an array of 500 that
 -- is half of the work of each.
@@ -64,8 +67,17 @@ local function line_up()
   redis.call("ZADD", pool_ .. first.Pool, unpack(places))
   redis.call("ZADD", queue, unpack(places))
   forgive(redis.pcall("ZADD", owner_ .. first.OwnerID, unpack(places)))
-  if came(first) == 1 then
-    woken[first.Pool] = true
+  local place = nil
+  if by_owner() then
+    local line = line_of(first.Pool, first.OwnerID)
+    redis.call("ZADD", line, unpack(places))
+    place = rank_owner(first.Pool, first.OwnerID, redis.call("ZRANK", line, first.member) < OWNER_LOOKS)
+  end
+  for _, job in ipairs(asking) do
+    if came(job, place) == 1 then
+      woken[first.Pool] = true
+      break
+    end
   end
   first = nil
 end
@@ -97,8 +109,11 @@ for i = 1, count do
   store_rank(job)
   named[i * 2 - 1], named[i * 2] = targets[i], id
   job.member = hex(job.rank) .. ":" .. id
+  job.Demand = ARGV[at + 4]
   if not first then
-    first, places = job, {}
+    first, places, asking = job, {}, { job }
+  elseif settings_of_policy ~= "strict" and asking[#asking].Demand ~= job.Demand then
+    asking[#asking + 1] = job
   end
   places[#places + 1], places[#places + 2] = priority, job.member
   event("created", id, "", "queued", actor)

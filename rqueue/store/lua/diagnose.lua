@@ -1,6 +1,7 @@
 -- diagnose: which of a type's keys is not what it should be. Asked only after Redis has refused something.
 --
--- KEYS    seq job:
+-- KEYS    seq job: line:
+-- NEEDS   clock order owners
 -- ARGV    kinds words...
 -- REPLY   the names of damaged keys, without the prefix of their type
 -- ERRORS
@@ -36,10 +37,9 @@ for i = words + 1, math.min(#ARGV, words + LOOKS) do
     if string.sub(name, -1) == ":" then look(name .. ARGV[i], kind) end
   end
   if owner then look("owner:" .. owner, "zset") end
-  if pool then
-    look("pool:" .. pool, "zset")
-    look("used:" .. pool, "hash")
-    look("capacity:" .. pool, "hash")
+  for name, kind in pairs(pool and asked or {}) do
+    if string.sub(name, -1) == ":" and name ~= "job:" then look(name .. pool, kind) end
   end
+  if owner and pool then look(string.sub(line_of(pool, owner), #KEYS[1] + 1), "zset") end
 end
 return reply

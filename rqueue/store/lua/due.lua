@@ -1,7 +1,7 @@
 -- due: do what time brings: redeliver, fail, expire, purge. Works off a bounded number of jobs.
 --
 -- KEYS    running ended settings due wake callbacks job: owner: used:
--- NEEDS   clock order job claim
+-- NEEDS   clock order owners job claim
 -- ARGV    claim_ms most retention now
 -- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, those that
 --         could not be looked at as {request_id, why}, 1 where time can bring nothing but that ended jobs are

@@ -2,7 +2,7 @@
 -- as it says? What is not so is told, and with `repair` mended: the hash is the truth.
 --
 -- KEYS    queue running ended due callbacks settings heads wake events job: owner: pool: damaged:
--- NEEDS   clock order job aside
+-- NEEDS   clock order owners job aside
 -- ARGV    repair retention call_deadline demand now ids...
 -- REPLY   the largest ID among them or "", then of each fault {code, key, request_id, more about it}
 -- ERRORS

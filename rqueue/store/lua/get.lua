@@ -1,7 +1,7 @@
 -- get: one job, and where a waiting one stands.
 --
 -- KEYS    queue settings heads pools job: pool:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 -- ARGV    request_id owners
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason, and its pool's bounds where
 --         the reason is another for a job that is beyond them
@@ -25,6 +25,8 @@ if redis.call("HGET", settings, "paused") == "1" then
   reason = "paused"
 elseif not bounds then
   reason = "no_pool"
+elseif over_quota(job.Pool, job.OwnerID, job.Demand or "") then
+  reason = "over_quota"
 elseif score and precedes(job.priority, job.member, score, member) then
   reason = "never_fits"
 elseif job.priority == score and job.member == member then

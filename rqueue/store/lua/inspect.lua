@@ -3,7 +3,7 @@
 -- is given back.
 --
 -- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings job: owner: pool: used: damaged:
--- NEEDS   clock order job pack aside
+-- NEEDS   clock order owners job pack aside
 -- ARGV    repair place kind cursor count
 -- REPLY   the cursor of the next part, "0" at the end, then of each fault {code, key, request_id, more about it}
 -- ERRORS

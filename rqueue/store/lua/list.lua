@@ -1,7 +1,7 @@
 -- list: one page of jobs in order, from a place on.
 --
 -- KEYS    queue running ended job: owner:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 -- ARGV    source owners status cursor most looks bytes
 -- REPLY   the cursor of the last job looked at or "" at the end, then {request_id, its fields} of each
 -- ERRORS

@@ -1,7 +1,7 @@
 -- measure: what a scrape asks of a type and of some of its pools. Writes nothing.
 --
 -- KEYS    queue running settings due job: pool:
--- NEEDS   clock order job
+-- NEEDS   clock order owners job
 -- ARGV    now names...
 -- REPLY   the moment in µs, how many wait and how many are called or run, 1 where it is paused, the oldest
 --         moment in `due` (ms) or ""; then of each pool: how many wait, and the oldest CreatedAt or ""

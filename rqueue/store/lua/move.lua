@@ -1,7 +1,7 @@
 -- move: give a waiting job another place in the line.
 --
 -- KEYS    queue job: owner: pool:
--- NEEDS   clock order job place
+-- NEEDS   clock order owners job place
 -- ARGV    request_id where first second now want actor
 -- REPLY   pool to wake or "", the job's fields where they are wanted, how many members got another rank
 -- ERRORS  job_not_found illegal_transition neighbour_is_self neighbour_not_queued neighbours_reversed crowded
@@ -52,7 +52,8 @@ local function place()
   if where == "priority" then return place_at(job, tonumber(first)) end
   return place_between(job, left, right, -MAX_PRIORITY)
 end
-local from, now_us, woke = text(job.priority), moment(now), went(job)
+local from, now_us = text(job.priority), moment(now)
+local woke = went(job, by_owner() and quit_owner(job) or nil)
 bound = -1
 local priority, rank, low, size = place()
 if not rank or hex(rank) .. ":" .. request_id ~= job.member then

@@ -1,7 +1,7 @@
 -- recount: what calling and running jobs hold, summed from their hashes.
 --
 -- KEYS    running used: heads wake job: damaged:
--- NEEDS   clock order job aside
+-- NEEDS   clock order owners job aside
 -- ARGV    repair first most pools...
 -- REPLY   how many were looked at, then of each fault {code, key, pool, more about it}; without pools of each sum
 --         {"sum", pool, <host>/<resource>, amount}

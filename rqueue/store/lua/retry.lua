@@ -1,7 +1,7 @@
 -- retry: write down that a delivery did not succeed, and when it is tried again.
 --
 -- KEYS    due job:
--- NEEDS   clock order job claim
+-- NEEDS   clock order owners job claim
 -- ARGV    request_id admission claim delay_ms last_error called now
 -- REPLY   the moment of the next try, in ms
 -- ERRORS  lost_claim

@@ -1,7 +1,7 @@
 -- set_aside: put a key that is none of a type's, or a field that cannot be read, out of the way.
 --
 -- KEYS    heads wake damaged:
--- NEEDS   clock order job aside
+-- NEEDS   clock order owners job aside
 -- ARGV    repair place field value
 -- REPLY   "1" where it was still there, else ""
 -- ERRORS

@@ -1,7 +1,7 @@
 -- spread: give some members of a range of ranks their even share of it; one step of many.
 --
 -- KEYS    queue
--- NEEDS   clock order job place
+-- NEEDS   clock order owners job place
 -- ARGV    priority low size side done most
 -- REPLY   how many were looked at from this side so far, or "" at the end; how many got another rank
 -- ERRORS

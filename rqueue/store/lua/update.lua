@@ -1,7 +1,7 @@
 -- update: change what a waiting job asks for, or whom it calls.
 --
 -- KEYS    queue callbacks settings job: pool:
--- NEEDS   clock order job resolve
+-- NEEDS   clock order owners job resolve
 -- ARGV    request_id callback demand pool project data_head data_tail default_pool now actor owners
 -- REPLY   the pools to wake, the job's fields
 -- ERRORS  job_not_found illegal_transition duplicate_callback
@@ -25,7 +25,7 @@ if demand ~= "" then
   leave_line(job)
   woken[1] = wake_pool(job.Pool) and job.Pool
   local default = redis.call("HGET", settings, "default_pool") or default_pool
-  job.Pool = resolve(pool, project, job.OwnerID, default)
+  job.Pool, job.Demand = resolve(pool, project, job.OwnerID, default), demand
   redis.call("HSET", job_ .. request_id,
     "Pool", job.Pool, "Demand", demand, "Data", data_head .. json(job.Pool) .. data_tail)
   stand(job)
