@@ -109,6 +109,7 @@ class Job(NamedTuple):
     ahead: int | None = None
     reason: Reason | None = None
     traceparent: str | None = None
+    words: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The job as clients see it: the seed's fields in the seed's order, then what applies."""
@@ -129,7 +130,7 @@ class Job(NamedTuple):
         if self.position is not None:
             document["Position"] = self.position
             document["Ahead"] = self.ahead
-            document["Reason"] = self.reason
+            document["Reason"] = f"{self.reason}: {self.words}" if self.words else self.reason
             document["EstimatedStart"] = None
         if self.placement is not None:
             document["Placement"] = self.placement

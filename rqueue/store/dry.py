@@ -4,13 +4,12 @@ See lua/_dry.lua for how. Nothing is woken and nobody is called.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rqueue.domain.caller import Caller
 from rqueue.domain.job import Draft, Job, Moves
 from rqueue.errors import RedisUnavailable
 from rqueue.store import steps
-from rqueue.store.answers import answers
+from rqueue.store.answers import answers, lack_of
 from rqueue.store.scripts import ScriptError, Scripts, Step
 
 # So many members of the line get another rank for a move that is only tried.
@@ -91,9 +90,9 @@ class Dry:
         self, type_: str, changes: Sequence[Step], request_ids: Sequence[str], caller: Caller
     ) -> list[Job]:
         """These jobs as they would be after some changes."""
-        replies = await self._scripts.dry(type_, *changes, *(steps.get(name, caller) for name in request_ids))
-        shown: list[list[Any]] = replies[len(changes) :]
+        shown = [step for name in request_ids for step in (steps.get(name, caller), steps.explain(name))]
+        replies = (await self._scripts.dry(type_, *changes, *shown))[len(changes) :]
         return [
-            self._job(type_, name, flat, *place)
-            for name, (flat, *place) in zip(request_ids, shown, strict=True)
+            self._job(type_, name, flat, *place, lack=lack_of(lack))
+            for name, (flat, *place), lack in zip(request_ids, replies[::2], replies[1::2], strict=True)
         ]

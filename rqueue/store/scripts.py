@@ -36,7 +36,7 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    *("HGET", "HGETALL", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
+    *("HGET", "HGETALL", "HLEN", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
     *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
 _COMMENT = re.compile(r"--.*")
@@ -88,8 +88,9 @@ def load(name: str) -> Script:
         text, needs = _read(f"_{need}")
         keys += [key for key in needs.get("KEYS", []) if key not in keys]
         library += text
-    # On one line, and so without its comments.
-    library = " ".join(line.split("--")[0].strip() for line in _used(library, _COMMENT.sub("", source)))
+    # Without its comments, since their words are no names, and on one line.
+    used = _used(_COMMENT.sub("", library), _COMMENT.sub("", source))
+    library = " ".join(line.strip() for line in used)
     for key in keys:
         if key not in KEYS:
             raise ValueError(f"{name}.lua: there is no key {key!r}")

@@ -11,6 +11,8 @@ from rqueue.domain.policy import Settings
 from rqueue.store.scripts import Step
 
 DEFAULTS = Settings()
+# So many hosts, with some four resources each, are looked at for the words of a reason.
+MOST_HOSTS = 2000
 
 
 def create(drafts: Sequence[Draft], nonce: str, caller: Caller, traceparent: str = "") -> Step:
@@ -109,3 +111,8 @@ def transition(
 def get(request_id: str, caller: Caller) -> Step:
     """One job."""
     return "get", (), {"request_id": request_id, "owners": caller.owned}
+
+
+def explain(request_id: str) -> Step:
+    """What the first waiting job of a pool lacks."""
+    return "explain", (), {"request_id": request_id, "most_hosts": MOST_HOSTS}

@@ -19,8 +19,9 @@ from redis.exceptions import RedisError
 
 from rqueue import errors, metrics
 from rqueue.domain.caller import ANYONE, Caller
-from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
+from rqueue.domain.job import ENDED, Draft, Job, Moves, Reason, Status
 from rqueue.domain.pool import Pool
+from rqueue.domain.reason import Lack
 from rqueue.domain.secret import key_of
 from rqueue.store import steps
 from rqueue.store.answers import (
@@ -33,6 +34,7 @@ from rqueue.store.answers import (
     by_owner,
     created,
     job_of,
+    lack_of,
     mapping,
     quotas_of,
     settings_of,
@@ -205,10 +207,16 @@ class Store:
         return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
     async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
-        """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
+        """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound.
+
+        Of the first in line, what it lacks is asked for apart: to look at hosts is not for every get.
+        """
+        lack = None
         with answers(type_, request_id):
             flat, *place = await self._step(type_, steps.get(request_id, caller))
-        return self._job(type_, request_id, flat, *place)
+            if place and place[2] == Reason.WAITING_FOR_CAPACITY:
+                lack = lack_of(await self._step(type_, steps.explain(request_id)))
+        return self._job(type_, request_id, flat, *place, lack=lack)
 
     async def page(
         self,
@@ -471,10 +479,12 @@ class Store:
         with answers("", key=self._keys.inbox):
             return list(map(str, await self._redis.call("LRANGE", self._keys.inbox, 0, -1)))
 
-    def _job(self, type_: str, request_id: str, flat: Sequence[str], *place: Any) -> Job:
+    def _job(
+        self, type_: str, request_id: str, flat: Sequence[str], *place: Any, lack: Lack | None = None
+    ) -> Job:
         """As job_of; the key of a damaged hash is named."""
         try:
-            return job_of(type_, request_id, flat, *place)
+            return job_of(type_, request_id, flat, *place, lack=lack)
         except errors.StoreDamaged as error:
             key = self._keys.of(type_, "job:") + request_id
             raise errors.StoreDamaged(f"{error.message}; see {key}, or rqueue check") from error

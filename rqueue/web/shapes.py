@@ -145,7 +145,12 @@ JOB = record(
     {
         "Position": COUNT | {"description": "Of a waiting job that is asked for by itself; 0 is next."},
         "Ahead": COUNT | {"description": "How many before it wait for the same pool."},
-        "Reason": {"type": "string", "enum": list(Reason), "description": "Why it waits."},
+        "Reason": {
+            "type": "string",
+            "pattern": f"^({'|'.join(Reason)}): .",
+            "description": "Why it waits: a code, a colon, and words for people.",
+            "examples": ["waiting_for_capacity: pool p1 has no host with 4 VCPU free (most is 3 on n2)"],
+        },
         "EstimatedStart": or_null(MOMENT),
         "Placement": list_of(
             {"type": "string"}, description="The host of each instance, while it holds them."

@@ -3,8 +3,8 @@
 -- KEYS    queue settings heads pools job: pool:
 -- NEEDS   clock order owners job
 -- ARGV    request_id owners
--- REPLY   the job's fields, then for a waiting job: position, ahead, reason, and its pool's bounds where
---         the reason is another for a job that is beyond them
+-- REPLY   the job's fields, then for a waiting job: position, ahead, reason, its pool's bounds where the reason is
+--         another for a job that is beyond them, else "", and numbers for the reason's words
 -- ERRORS  job_not_found
 
 if not known_to(owners, request_id) then return { "job_not_found" } end
@@ -19,19 +19,18 @@ local alone = redis.call("ZCARD", pool) == redis.call("ZCARD", queue)
 local ahead = alone and position or redis.call("ZRANK", pool, job.member) or 0
 local bounds = redis.call("HGET", pools, job.Pool)
 
-local reason = ahead > 0 and "behind" or "waiting_for_capacity"
 local score, member = head_of(job.Pool)
 if redis.call("HGET", settings, "paused") == "1" then
-  reason = "paused"
+  return { "ok", fields, position, ahead, "paused" }
 elseif not bounds then
-  reason = "no_pool"
-elseif over_quota(job.Pool, job.OwnerID, job.Demand or "") then
-  reason = "over_quota"
-elseif score and precedes(job.priority, job.member, score, member) then
-  reason = "never_fits"
-elseif job.priority == score and job.member == member then
-  reason = "waiting_for_capacity"
-else
-  return { "ok", fields, position, ahead, reason, bounds }
+  return { "ok", fields, position, ahead, "no_pool" }
 end
-return { "ok", fields, position, ahead, reason }
+local resource, used, limit, amount = over_quota(job.Pool, job.OwnerID, job.Demand or "")
+if resource then
+  return { "ok", fields, position, ahead, "over_quota", "", resource, text(used), text(limit), text(amount) }
+elseif score and precedes(job.priority, job.member, score, member) then
+  return { "ok", fields, position, ahead, "never_fits", bounds }
+elseif ahead == 0 or (job.priority == score and job.member == member) then
+  return { "ok", fields, position, ahead, "waiting_for_capacity", bounds }
+end
+return { "ok", fields, position, ahead, "behind", bounds }
