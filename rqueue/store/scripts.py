@@ -70,6 +70,8 @@ class ScriptError(Exception):
         super().__init__(code, *details)
         self.code = code
         self.details = details
+        # Of several that were run dry, which one answered it.
+        self.step = 0
 
 
 def names() -> list[str]:
@@ -116,7 +118,7 @@ def load(name: str) -> Script:
     )
 
 
-# What follows the scripts that are run dry, each of which is a function of SCRIPTS then.
+# What follows the scripts that are run dry.
 _DRY = """
 local replies, at = {}, 1
 local ran, fault = pcall(function()
@@ -143,8 +145,10 @@ return replies
 @cache
 def dry(names: frozenset[str]) -> Script:
     """A script that runs these dry: each step is a script's name, how many arguments follow, and they."""
-    text = _COMMENT.sub("", _read("_dry")[0]) + "local SCRIPTS = {}\n"
+    text = _COMMENT.sub("", _read("_dry")[0])
     for name in sorted(names):
+        arguments = ", ".join(f'"{argument}"' for argument in load(name).arguments)
+        text += f"ARGUMENTS.{name} = {{ {arguments} }}\n"
         text += f"SCRIPTS.{name} = function(ARGV) {load(name).text}\nend\n"
     text += _DRY
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -281,18 +285,26 @@ class Scripts:
         words = self._words(script, arguments, rest)
         return _good(script, await self._asked(type_, script, words, writes, new_type))
 
-    async def dry(self, type_: str, *steps: Step) -> list[list[Any]]:
+    async def dry(self, type_: str, *steps: Step, asked: Sequence[str] = ()) -> list[list[Any]]:
         """What scripts would reply if they ran one after the other on a type's keys, where nothing changes.
 
+        They may ask others that are named, too.
         Raises as `run` does, for the first that answers an error.
         """
         words: list[str | int] = []
         for name, rest, arguments in steps:
             given = self._words(load(name), arguments, rest)
             words += [name, len(given), *given]
-        script = dry(frozenset(name for name, _, _ in steps))
+        script = dry(frozenset(name for name, _, _ in steps).union(asked))
         replies = await self._asked(type_, script, words, writes=False)
-        return [_good(load(step[0]), reply) for step, reply in zip(steps, replies, strict=False)]
+        good: list[list[Any]] = []
+        for (name, _, _), reply in zip(steps, replies, strict=False):
+            try:
+                good.append(_good(load(name), reply))
+            except ScriptError as error:
+                error.step = len(good)
+                raise
+        return good
 
     def _words(
         self, script: Script, arguments: dict[str, str | int], rest: Sequence[str | int]

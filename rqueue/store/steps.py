@@ -3,7 +3,9 @@
 Made here for who makes the change and for who only asks what it would do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import orjson
 
 from rqueue.domain.caller import Caller
 from rqueue.domain.job import Draft, Moves
@@ -13,6 +15,10 @@ from rqueue.store.scripts import Step
 DEFAULTS = Settings()
 # So many hosts, with some four resources each, are looked at for the words of a reason.
 MOST_HOSTS = 2000
+# A simulation examines so many pools, admits so many jobs, and shows so many that wait of each pool.
+MOST_POOLS = 20
+MOST_ADMITTED = 100
+FIRST_OF_POOL = 10
 
 
 def create(drafts: Sequence[Draft], nonce: str, caller: Caller, traceparent: str = "") -> Step:
@@ -113,6 +119,31 @@ def get(request_id: str, caller: Caller) -> Step:
     return "get", (), {"request_id": request_id, "owners": caller.owned}
 
 
+def set_hosts(pool: str, hosts: Mapping[str, Mapping[str, int]]) -> Step:
+    """Change hosts of a pool; one without amounts is taken away."""
+    return "set_hosts", (), {"pool": pool, "hosts_of": orjson.dumps(hosts).decode()}
+
+
 def explain(request_id: str) -> Step:
     """What the first waiting job of a pool lacks."""
     return "explain", (), {"request_id": request_id, "most_hosts": MOST_HOSTS}
+
+
+def simulate(names: Sequence[str], pool: str, nonce: str, caller: Caller) -> Step:
+    """Examine pools, or one of them, and show these jobs and the first of each pool. For a dry run only."""
+    return (
+        "simulate",
+        list(names),
+        {
+            "pool": pool,
+            "owners": caller.owned,
+            "nonce": nonce,
+            "call_deadline": DEFAULTS.call_deadline,
+            "patience": DEFAULTS.patience,
+            "claim_ms": 1,
+            "most": MOST_ADMITTED,
+            "most_pools": MOST_POOLS,
+            "first_of": FIRST_OF_POOL,
+            "most_hosts": MOST_HOSTS,
+        },
+    )

@@ -235,9 +235,9 @@ async def change_job(request: web.Request) -> web.Response:
     else:
         caller.must(Right.MOVE_JOBS, next(iter(asked)))
         if dry:
-            job = await store.dry.move(type_, request_id, *_where(asked), caller=caller)
+            job = await store.dry.move(type_, request_id, *schemas.where(asked), caller=caller)
             return answer(job.document())
-        job, pool, _ = await store.move(type_, request_id, *_where(asked), want, caller)
+        job, pool, _ = await store.move(type_, request_id, *schemas.where(asked), want, caller)
         pools = [pool]
     return _changed(request, type_, job if want else None, pools)
 
@@ -267,17 +267,6 @@ async def _transition(request: web.Request, type_: str, request_id: str, moves: 
         # Those whose turn has come are called first, then whoever made room for them is answered.
         await asyncio.sleep(0)
     return answer({} if job is None else job.document())
-
-
-def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
-    if "priority" in asked:
-        return "priority", asked["priority"], ""
-    if "position" in asked:
-        return asked["position"], "", ""
-    if len(asked) == 2:
-        return "between", asked["after"], asked["before"]
-    (where, neighbour), *_ = asked.items()
-    return where, neighbour, ""
 
 
 def _is_dry(request: web.Request) -> bool:

@@ -28,7 +28,7 @@ def test_there_is_a_script_for_each_verb():
             "get",
         ),
         *("inspect", "list", "measure", "move", "put_pool", "raise_seq", "recount", "release", "retry"),
-        *("set_aside", "spread", "transition", "update"),
+        *("set_aside", "set_hosts", "simulate", "spread", "transition", "update"),
     ] == NAMES
 
 

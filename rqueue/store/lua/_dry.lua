@@ -115,6 +115,18 @@ local function run(how, name, ...)
   return reply
 end
 
+-- The scripts, by name, and the arguments that each takes in order.
+local SCRIPTS, ARGUMENTS = {}, {}
+
+-- What one of them answers to another one.
+local function ask(name, given)
+  local words = {}
+  for i, argument in ipairs(ARGUMENTS[name]) do
+    words[i] = given[argument]
+  end
+  return SCRIPTS[name](words)
+end
+
 local redis = {
   call = function(...) return run(real.call, ...) end,
   pcall = function(...) return run(real.pcall, ...) end,
