@@ -71,13 +71,18 @@ FAULTS = {
     ),
     "callback_shared": ("two jobs with the same callback", "nothing: change or cancel one of them"),
     "used": (
-        "`used` is not the sum of what calling and running jobs hold",
+        "`used` or `usage` is not the sum of what calling and running jobs hold",
         "summed anew; the pool is examined",
     ),
     "amount": ("an amount of a host that cannot be read", "put aside; declare the pool again"),
     "bounds": (
         "what `pools` says of a pool is not what its hosts have",
         "made again from `capacity`; the pool is examined",
+    ),
+    "quota": ("a quota that cannot be read", "put aside; declare the pool again"),
+    "apart": (
+        "waiting jobs do not stand by owner, and quotas or the policy ask for it",
+        "they are sorted anew",
     ),
     "project": ("a project that belongs to a pool that is not there", "put aside"),
     "setting": ("a setting that cannot be read, or is none", "put aside; its default is in force, as before"),
@@ -106,8 +111,12 @@ _FIXED = (
     "wake",
     "events",
     "settings",
+    "apart",
 )
-_SWEPT = ("owner:", "pool:", "capacity:", "used:")
+_SWEPT = (
+    *("owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
+    *("line:", "owners:", "shares:", "firsts:", "skipped:"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,9 @@ class Check:
         listed = set(self._asked or await self._listed())
         held: defaultdict[str, set[str]] = defaultdict(set)
         async for type_, names in self._batches():
-            held[type_].update(name.removeprefix("used:") for name in names if name.startswith("used:"))
+            held[type_].update(
+                name.partition(":")[2] for name in names if name.startswith(("used:", "usage:"))
+            )
             async for fault in self._look_at_keys(type_, names):
                 yield fault
         for type_ in listed - set(held) - set(await self._listed()) if self._asked else ():
@@ -392,9 +403,13 @@ class Check:
                 yield self._fault(type_, "seq", "seq", "", f"{was}, and there is a job with ID {largest}")
         # All that run are summed in one go, which takes long, only where a sum in steps does not agree.
         sums = await self._sums(type_)
-        doubtful = [
-            pool for pool in sorted(held | set(sums)) if await self._used(type_, pool) != sums.get(pool, {})
-        ]
+        pools = sorted(held | {name.partition(":")[2] for name in sums})
+        doubtful = []
+        for pool in pools:
+            for name in (f"used:{pool}", f"usage:{pool}"):
+                if await self._held(type_, name) != sums.get(name, {}):
+                    doubtful.append(pool)
+                    break
         if doubtful:
             with answers(type_):
                 _, *found = await self._recount(type_, 0, doubtful)
@@ -402,27 +417,27 @@ class Check:
                 yield self._fault(type_, code, where, pool, more)
 
     async def _sums(self, type_: str) -> dict[str, dict[str, str]]:
-        """What jobs hold: pool → <host>/<resource> → amount; while others change it, only about."""
+        """What jobs hold, by the keys that say so; while others change it, only about."""
         sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         at = 0
         while True:
             with answers(type_):
                 looked, *found = await self._recount(type_, at, ())
-            for _, pool, field, amount in found:
-                sums[pool][field] += int(amount)
+            for _, name, field, amount in found:
+                sums[name][field] += int(amount)
             at += int(looked)
             if int(looked) < RUNNING_AT_ONCE:
-                return {pool: {field: str(n) for field, n in of.items()} for pool, of in sums.items()}
+                return {name: {field: str(n) for field, n in of.items()} for name, of in sums.items()}
 
     async def _recount(self, type_: str, at: int, pools: Sequence[str]) -> list[Any]:
         return await self._run(
             *("recount", type_, *pools), repair=int(self._repair), first=at, most=RUNNING_AT_ONCE
         )
 
-    async def _used(self, type_: str, pool: str) -> dict[str, str] | None:
+    async def _held(self, type_: str, name: str) -> dict[str, str] | None:
         try:
             with answers(type_):
-                return mapping(await self._redis.call("HGETALL", self._keys.of(type_, "used:") + pool))
+                return mapping(await self._redis.call("HGETALL", self._keys.of(type_, name)))
         except errors.StoreDamaged:
             return None
 

@@ -209,7 +209,15 @@ POOL_BODY = record(
             description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
         )
     },
-    {"projects": list_of(NAME, maxItems=declared.MAX_PROJECTS)},
+    {
+        "projects": list_of(NAME, maxItems=declared.MAX_PROJECTS),
+        "quotas": map_of(
+            ref("Amounts"),
+            maxProperties=declared.MAX_QUOTAS,
+            propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES},
+            description="Owner, or `*` for those without one of their own → the most that it may hold.",
+        ),
+    },
     additionalProperties=False,
     examples=[
         {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
@@ -221,6 +229,8 @@ POOL = record(
         "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED})),
         "projects": list_of({"type": "string"}),
         "waiting": COUNT,
+        "quotas": map_of(COUNTED),
+        "usage": map_of(COUNTED),
     }
 )
 ERROR = record(

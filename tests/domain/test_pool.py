@@ -14,6 +14,8 @@ def test_a_document_shows_capacity_used_and_free_of_each_host():
         projects=("x", "y"),
         used={"b": {"cpu": 1500}},
         waiting=3,
+        quotas={"o": {"cpu": 500, "Memory": 0}, "*": {"Memory": 5}},
+        usage={"o": {"cpu": 1500}},
     )
     assert pool.document() == {
         "pool": "p",
@@ -27,6 +29,8 @@ def test_a_document_shows_capacity_used_and_free_of_each_host():
         },
         "projects": ["x", "y"],
         "waiting": 3,
+        "quotas": {"*": {"Memory": 5}, "o": {"Memory": 0, "cpu": "500m"}},
+        "usage": {"o": {"cpu": "1500m"}},
     }
     assert list(pool.document()["hosts"]) == ["a", "b"]
 
@@ -82,7 +86,13 @@ def test_a_declared_pool_is_what_was_written(body, capacity, projects):
         ),
         ({"hosts": {}, "projects": ["p" * 257]}, Invalid, "projects"),
         ({"hosts": {}, "projects": ["p"] * 10_001}, Invalid, "projects"),
-        ({"hosts": {}, "quotas": {}}, UnknownField, "quotas"),
+        *(
+            ({"hosts": {}, "quotas": value}, Invalid, "quotas")
+            for value in (None, "x", [], {"": {}}, {"o" * 257: {}})
+        ),
+        ({"hosts": {}, "quotas": {"o": {}}}, InvalidDemand, "quotas.o"),
+        ({"hosts": {}, "quotas": {"o": {"cpu": "x"}}}, InvalidDemand, "quotas.o.cpu"),
+        ({"hosts": {}, "quotas": {str(n): {"a": 1} for n in range(10_001)}}, Invalid, "quotas"),
         ({"hosts": {}, "Hosts": {}}, UnknownField, "Hosts"),
     ],
 )

@@ -32,7 +32,19 @@ MEMBERS = [
     b"00000000100000:\xff",
 ]
 # What follows the prefixes, in a type as `prepared` leaves it.
-NAMES = {"job:": "waits", "owner:": "y", "damaged:": "x"}
+NAMES = {"job:": "waits", "owner:": "y", "line:": "y/default", "damaged:": "x"}
+BY_OWNER = (
+    "usage:",
+    "quotas:",
+    "passed:",
+    "blocked:",
+    "apart",
+    "line:",
+    "owners:",
+    "shares:",
+    "firsts:",
+    "skipped:",
+)
 OF_KIND: dict[str, list[Edit]] = {
     "string": [("SET", "", "x")],
     "list": [("RPUSH", "", "x", "y")],
@@ -91,6 +103,8 @@ class Case:
     def __init__(self, service: Service, redis: "Redis", keys: Keys, receiver: Receiver) -> None:
         self.service, self.redis, self.keys, self.receiver = service, redis, keys, receiver
         self.count = 0
+        # Whether types have quotas and the policy fair, so that the keys of those are there.
+        self.fair = False
 
     async def prepared(self) -> str:
         """A new type: one job runs, one is called, two wait, one has ended; every key is there."""
@@ -99,8 +113,10 @@ class Case:
         call = self.service.call
         for pool in ("default", "spare"):
             body = {"hosts": {"n": {"slots": 2}}, "projects": ["p"] if pool == "default" else []}
+            body["quotas"] = {"*": {"slots": 100}} if self.fair else {}
             await call("PUT", f"/queues/{type_}/pools/{pool}", body)
-        await call("PUT", f"/queues/{type_}", {"lease_seconds": 100, "max_queued": 100})
+        policy = "fair" if self.fair else "strict"
+        await call("PUT", f"/queues/{type_}", {"lease_seconds": 100, "max_queued": 100, "policy": policy})
         bodies = [
             {"request_id": name, "owner_id": "y", "callback": f"{self.receiver.url}/{name}/{type_}"}
             for name in ("ended", "ran", "called", "waits", "other")
@@ -188,6 +204,7 @@ async def test_a_key_may_be_gone_or_of_any_kind(case: Case, name: str, kinds: li
     for other in kinds:
         if other == kind:
             continue
+        case.fair = name in BY_OWNER
         type_ = await case.prepared()
         key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
         edits: list[Edit] = [("DEL", key)]
@@ -204,10 +221,11 @@ async def test_members_and_scores_may_be_anything(case: Case, name: str) -> None
             ("ZREM", key, member),
         ]
 
+    case.fair = name in BY_OWNER
     for n in range(len(edits("", ""))):
         type_ = await case.prepared()
         key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
-        (member, *_) = await case.redis.zrange(key, 0, 0)
+        (member, *_) = await case.redis.zrange(key, 0, 0) or ["stranger"]
         await case.try_(type_, [edits(key, member)[n]], stops=True)
 
 
@@ -221,12 +239,26 @@ async def test_a_field_of_jobs_may_be_anything(case: Case, field: str, values: l
         await case.try_(type_, edits, stops=False)
 
 
-HASHES = ["capacity:", "used:", "callbacks", "pools", "projects", "settings", "heads"]
+HASHES = [
+    *(
+        "capacity:",
+        "used:",
+        "usage:",
+        "quotas:",
+        "firsts:",
+        "callbacks",
+        "pools",
+        "projects",
+        "settings",
+        "heads",
+    ),
+]
 
 
 @pytest.mark.parametrize("name", HASHES)
 @VALUES
 async def test_fields_of_other_hashes_may_be_anything(case: Case, name: str, values: list[Any]) -> None:
+    case.fair = name in BY_OWNER
     for value in [None, *values]:
         type_ = await case.prepared()
         key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")

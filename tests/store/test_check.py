@@ -226,6 +226,30 @@ EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list
         lambda redis, key: redis.hset(key("projects"), "q", "gone"),
         [("project", "projects")],
     ),
+    "a quota is cut": (
+        lambda redis, key: redis.hset(key("quotas:default"), "y", "{"),
+        [("quota", "quotas:default"), ("apart", "apart")],
+    ),
+    "usage is wrong": (
+        lambda redis, key: redis.hset(key("usage:default"), "stranger/slots", 7),
+        [("used", "usage:default")],
+    ),
+    "nobody is sorted by owner": (
+        lambda redis, key: redis.hset(key("settings"), "policy", "fair"),
+        [("apart", "apart")],
+    ),
+    "a line by owner is not there": (
+        lambda redis, key: redis.set(key("apart"), "1"),
+        [("missing", "line:y/default"), ("missing", "owners:default")] * 2,
+    ),
+    "a place among owners is a stranger's": (
+        lambda redis, key: redis.zadd(key("owners:default"), {"1" * 29 + ":nobody": 0}),
+        [("stranger", "owners:default")],
+    ),
+    "a job that does not wait was passed over": (
+        lambda redis, key: redis.zadd(key("passed:default"), {"ran": 5}),
+        [("stranger", "passed:default")],
+    ),
     "a setting is nonsense": (
         lambda redis, key: redis.hset(key("settings"), "retention", "soon"),
         [("setting", "settings")],

@@ -39,6 +39,8 @@ async def test_quantities_are_read_and_written_again(store):
         },
         "projects": [],
         "waiting": 0,
+        "quotas": {},
+        "usage": {"y": {"cpu": "500m", "memory": 1 << 30}},
     }
 
 
@@ -50,12 +52,13 @@ async def test_to_put_is_to_replace_but_for_what_is_used(store, redis, namespace
     used = (await store.pool("vm", "default")).used
     await store.put_pool("vm", Pool("default", {"both": {"gpu": 1}}, ("q",)))
     pool = await store.pool("vm", "default")
-    assert pool == Pool("default", {"both": {"gpu": 1}}, ("q",), used, 1)
+    assert pool == Pool("default", {"both": {"gpu": 1}}, ("q",), used, 1, {}, {"y": {"slots": 2}})
     assert sum(host["free"].get("slots", 0) for host in pool.document()["hosts"].values()) == -2
     await invariants.check(redis, namespace)
     await store.transition("vm", "a", FINISH)
     await store.transition("vm", "b", FINISH)
-    assert (await store.pool("vm", "default")).used == {}
+    pool = await store.pool("vm", "default")
+    assert (pool.used, pool.usage) == ({}, {})
 
 
 async def test_a_project_belongs_to_one_pool(store):

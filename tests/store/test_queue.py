@@ -48,9 +48,9 @@ async def test_what_is_not_asked_for_stays(store):
 @pytest.mark.parametrize(
     ("asked", "error", "field"),
     [
-        ({"patience": 5}, errors.UnknownField, "patience"),
+        ({"haste": 5}, errors.UnknownField, "haste"),
         ({"": 5}, errors.UnknownField, ""),
-        ({"policy": "backfill"}, errors.Invalid, "policy"),
+        ({"policy": "lottery"}, errors.Invalid, "policy"),
         ({"source": "kubernetes"}, errors.Invalid, "source"),
         ({"paused": 1}, errors.Invalid, "paused"),
         ({"paused": "true"}, errors.Invalid, "paused"),

@@ -440,10 +440,10 @@ async def test_an_owner_in_a_query_is_told_from_one_that_is_encoded_alike(servic
 @pytest.mark.parametrize(
     ("body", "status", "code", "field"),
     [
-        ({"policy": "backfill"}, 422, "invalid", "policy"),
+        ({"policy": "lottery"}, 422, "invalid", "policy"),
         ({"source": "kubernetes"}, 422, "invalid", "source"),
         ({"source": "openstack"}, 422, "invalid", "source"),
-        ({"patience": 60}, 422, "unknown_field", "patience"),
+        ({"haste": 60}, 422, "unknown_field", "haste"),
         ({"hold_seconds": 60}, 422, "unknown_field", "hold_seconds"),
         ({"paused": "yes"}, 422, "invalid", "paused"),
         ({"max_queued": -1}, 422, "invalid", "max_queued"),
@@ -482,7 +482,7 @@ async def test_settings_that_cannot_be_change_nothing(service, body, status, cod
             for p in ("p", [1], [""], {}, ["p" * 257])
         ),
         ({"hosts": {}, "projects": ["taken"]}, 409, "project_taken", "projects"),
-        ({"hosts": {}, "quotas": {"*": {"a": 1}}}, 422, "unknown_field", "quotas"),
+        ({"hosts": {}, "quotas": {"*": {"a": -1}}}, 422, "invalid_demand", "quotas.*.a"),
         ({"hosts": {}, "selector": "gpu=yes"}, 422, "unknown_field", "selector"),
         *((text, 422, "invalid", None) for text in ("null", "[]", "5")),
         ("{", 400, "not_json", None),

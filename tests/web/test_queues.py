@@ -17,6 +17,7 @@ from tests.web.wire import ask, job, refused
 
 DEFAULTS = {
     "policy": "strict",
+    "patience": 600,
     "paused": False,
     "call_deadline": 600,
     "lease_seconds": None,
@@ -104,6 +105,8 @@ async def test_a_pool_shows_what_each_host_has_and_what_is_used(service, real_re
         },
         "projects": ["p", "q"],
         "waiting": 0,
+        "quotas": {},
+        "usage": {},
     }
     demand = {"project": "p", "instances": [{"cpu": "250m", "memory": "1Gi"}]}
     await ask(service, "POST", "/v1/vm/", [job("a", data=demand), job("b", owner_id="q", data={})])

@@ -47,7 +47,12 @@ local function is_kind(name, kind)
   stays(name)
   if is == kind or is == "none" then return true end
   found("wrong_kind", name, "", is .. ", not " .. kind)
-  if mending then key_aside(name) end
+  if mending then
+    key_aside(name)
+    -- Made again from those who wait.
+    local base = string.match(name, "^(%a+):")
+    if base == "line" or base == "owners" or base == "shares" or base == "firsts" or base == "skipped" then sort_by_owner(true) end
+  end
   return false
 end
 
@@ -61,6 +66,12 @@ end
 local function ranked(written)
   local rank = #written == RANK_DIGITS and string.match(written, "^%x+$") and tonumber(written, 16)
   return rank and rank <= MAX_RANK and hex(rank) == written and rank or nil
+end
+
+-- Have an owner stand where it belongs; where another key is of the wrong kind, that is mended first.
+local function stand_owner(pool, owner)
+  local ran, fault = pcall(rank_owner, pool, owner, true)
+  if not ran then forgive(type(fault) == "table" and fault or { err = fault }) end
 end
 
 -- Have a pool examined afresh.

@@ -96,6 +96,7 @@ end
 -- Have an owner stand at a place, or nowhere. Returns whether that is another one than before.
 local function enter(pool, owner, place)
   local was = redis.call("HGET", firsts_ .. pool, owner)
+  local share = place and policy() == "fair" and string.format("%.17g", share_of(pool, owner))
   if was and was ~= place then
     redis.call("ZREM", owners_ .. pool, was .. ":" .. owner)
     redis.call("ZREM", shares_ .. pool, was .. ":" .. owner)
@@ -103,9 +104,7 @@ local function enter(pool, owner, place)
   if place then
     redis.call("HSET", firsts_ .. pool, owner, place)
     redis.call("ZADD", owners_ .. pool, 0, place .. ":" .. owner)
-    if policy() == "fair" then
-      redis.call("ZADD", shares_ .. pool, string.format("%.17g", share_of(pool, owner)), place .. ":" .. owner)
-    end
+    if share then redis.call("ZADD", shares_ .. pool, share, place .. ":" .. owner) end
   elseif was then
     redis.call("HDEL", firsts_ .. pool, owner)
   end

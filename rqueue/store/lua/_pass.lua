@@ -8,7 +8,6 @@
 -- behind it are looked at too. Fair: the owner with the smallest share has its turn first. Who goes before the head
 -- passes it over, and once that began `patience` ago nobody does any more.
 
-local MAX_WORK = 3000
 -- What it takes to admit one, in the unit of `work`, and to look at one of which all is known.
 local ADMITTING = 60
 local LOOKING = 2
@@ -34,6 +33,10 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
   local set = redis.call("HMGET", settings, "paused", "call_deadline", "policy", "patience")
   if set[1] == "1" then return 0, turns end
   settings_of_policy = set[3] or "strict"
+  if not by_owner() and (policy() == "fair" or redis.call("EXISTS", quotas_ .. pool) == 1) then
+    -- A hand edit took it away.
+    sort_by_owner(true)
+  end
   if by_owner() and sort_apart() then
     wake_pool(pool)
     return 1, turns
@@ -124,11 +127,15 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       if job and job.Status == "queued" and job.Pool == pool and job.member == member then return job, score end
       work = work + LOOKING
       redis.call("ZREM", line, member)
-      if by_owner() and way.owner then
+      if way.owner then
         redis.call("ZREM", line_of(pool, way.owner()), member)
-        rank_owner(pool, way.owner(), true)
+        rank_owner(pool, way.owner(), false)
       end
       way.leave()
+      if work > MAX_WORK then
+        exhausted = true
+        return nil
+      end
     end
   end
 
@@ -158,6 +165,10 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       skipped = skipped + 1
       -- Whoever is taken out moves the others up.
       shares.again()
+      if work > MAX_WORK then
+        exhausted = true
+        return nil, way
+      end
     end
   end
 
@@ -169,6 +180,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       if head and out_of_patience(head) then way = whose end
     end
     local job, score = next_of(way)
+    if exhausted then more = 1 end
     if not job then break end
     local behind = head and (not fair or job.member ~= head.member)
     local place = place_text(score, job.member)

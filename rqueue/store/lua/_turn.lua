@@ -8,6 +8,11 @@
 -- line, `pass_over` when it cannot go now, `skip` when it may not go or never fits; that returns whether the next pass
 -- begins behind it.
 
+-- So much is done in a pass for all but the last job that it looks at.
+local MAX_WORK = 3000
+-- Whether that was not enough for what a hand edit left to put right.
+local exhausted = false
+
 -- In the order of the line.
 local function in_line(pool)
   local line, score, member = pool_ .. pool, head_of(pool)
@@ -68,6 +73,10 @@ local function owner_at(pool, set, index)
       if entry then return owner, entry, at, place end
     end
     work = work + 4
+    if work > MAX_WORK then
+      exhausted = true
+      return nil
+    end
   end
 end
 

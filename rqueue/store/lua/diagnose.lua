@@ -1,6 +1,6 @@
 -- diagnose: which of a type's keys is not what it should be. Asked only after Redis has refused something.
 --
--- KEYS    seq job: line:
+-- KEYS    seq job: line: owners: skipped:
 -- NEEDS   clock order owners
 -- ARGV    kinds words...
 -- REPLY   the names of damaged keys, without the prefix of their type
@@ -40,6 +40,14 @@ for i = words + 1, math.min(#ARGV, words + LOOKS) do
   for name, kind in pairs(pool and asked or {}) do
     if string.sub(name, -1) == ":" and name ~= "job:" then look(name .. pool, kind) end
   end
+  -- Of a pool, some of those who stand there by owner.
+  local standing = redis.pcall("ZRANGE", owners_ .. ARGV[i], 0, LOOKS)
+  local owners_there = redis.pcall("SRANDMEMBER", skipped_ .. ARGV[i], LOOKS)
+  if owners_there.err then owners_there = {} end
+  for _, member in ipairs(not standing.err and standing or {}) do
+    owners_there[#owners_there + 1] = string.sub(member, PLACE_DIGITS + 2)
+  end
+  for _, of_pool in ipairs(owners_there) do look(string.sub(line_of(ARGV[i], of_pool), #KEYS[1] + 1), "zset") end
   if owner and pool then look(string.sub(line_of(pool, owner), #KEYS[1] + 1), "zset") end
 end
 return reply

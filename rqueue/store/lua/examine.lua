@@ -1,7 +1,7 @@
 -- examine: look at jobs by their hashes: is each whole, and does it stand where its hash says, and there only
 -- as it says? What is not so is told, and with `repair` mended: the hash is the truth.
 --
--- KEYS    queue running ended due callbacks settings heads wake events job: owner: pool: damaged:
+-- KEYS    queue running ended due callbacks settings heads wake events job: owner: pool: apart line: damaged:
 -- NEEDS   clock order owners job aside
 -- ARGV    repair retention call_deadline demand now ids...
 -- REPLY   the largest ID among them or "", then of each fault {code, key, request_id, more about it}
@@ -75,7 +75,7 @@ local function look(id)
   -- The places that a job has, whatever of it can be read.
   local function leave_all()
     local member = job.ID and tonumber(job.ID) and whole(id, job) and job.member
-    for _, set in ipairs(member and { queue, running, owner_ .. job.OwnerID, pool_ .. job.Pool } or {}) do
+    for _, set in ipairs(member and { queue, running, owner_ .. job.OwnerID, pool_ .. job.Pool, line_of(job.Pool, job.OwnerID) } or {}) do
       forgive(redis.pcall("ZREM", set, member))
     end
     forgive(redis.pcall("ZREM", ended, id))
@@ -193,7 +193,22 @@ local function look(id)
   if line then
     stands(LIVE[job.Status], member, job.Priority)
     stands("owner:" .. job.OwnerID, member, job.Priority)
-    if line == queue then stands("pool:" .. job.Pool, member, job.Priority) end
+    if line == queue then
+      stands("pool:" .. job.Pool, member, job.Priority)
+      if forgive(redis.pcall("GET", apart)) == "1" then
+        local own = line_of(job.Pool, job.OwnerID)
+        stands(string.sub(own, #KEYS[1] + 1), member, job.Priority)
+        local there = forgive(redis.pcall("HEXISTS", firsts_ .. job.Pool, job.OwnerID))
+        local skips = forgive(redis.pcall("SISMEMBER", skipped_ .. job.Pool, job.OwnerID))
+        if there == 0 and skips == 0 then
+          found("missing", "owners:" .. job.Pool, id, job.OwnerID)
+          if mending then
+            stand_owner(job.Pool, job.OwnerID)
+            examine_afresh(job.Pool)
+          end
+        end
+      end
+    end
   else
     stands("ended", id, job.DeletedAt)
   end

@@ -2,7 +2,7 @@
 -- belong there? What does not is told, and with `repair` taken out; a field that a hash lost and its place tells
 -- is given back.
 --
--- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings job: owner: pool: used: damaged:
+-- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings job: owner: pool: used: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
 -- NEEDS   clock order owners job pack aside
 -- ARGV    repair place kind cursor count
 -- REPLY   the cursor of the next part, "0" at the end, then of each fault {code, key, request_id, more about it}
@@ -61,13 +61,48 @@ local function in_line(member)
   local right = job.member == member
     and ((base == "owner:" and line and of == job.OwnerID)
       or (base == "pool:" and line == "queue" and of == job.Pool)
+      or (base == "line:" and line == "queue" and place == string.sub(line_of(job.Pool, job.OwnerID), #KEYS[1] + 1))
       or base == line)
   if not right then
     take_out("stranger", id, member .. ": job " .. id .. " does not stand here", "ZREM", member)
     if mending and base == "pool:" then examine_afresh(of) end
   end
 end
-look["queue"], look["running"], look["owner:"], look["pool:"] = in_line, in_line, in_line, in_line
+look["queue"], look["running"], look["owner:"], look["pool:"], look["line:"] = in_line, in_line, in_line, in_line, in_line
+
+-- An owner's entry among those of a pool: the place with which it stands there, and whose line that is.
+local function stands_by_owner(member)
+  local at, owner = string.sub(member, 1, PLACE_DIGITS), string.sub(member, PLACE_DIGITS + 2)
+  if forgive(redis.pcall("HGET", firsts_ .. of, owner)) == at and redis.call("EXISTS", line_of(of, owner)) == 1 then return end
+  take_out("stranger", nil, member .. ": no owner stands there", "ZREM", member)
+  if mending then stand_owner(of, owner) end
+end
+look["owners:"], look["shares:"] = stands_by_owner, stands_by_owner
+
+look["firsts:"] = function(owner, at)
+  local score = forgive(redis.pcall("ZSCORE", owners_ .. of, at .. ":" .. owner))
+  local shared = policy() ~= "fair" or type(forgive(redis.pcall("ZSCORE", shares_ .. of, at .. ":" .. owner))) == "string"
+  if type(score) == "string" and tonumber(score) == 0 and shared and redis.call("EXISTS", line_of(of, owner)) == 1 then return end
+  take_out("stranger", nil, owner .. ": does not stand so among the owners", "HDEL", owner)
+  if mending then stand_owner(of, owner) end
+end
+
+look["passed:"] = function(id, since)
+  local is = forgive(redis.pcall("HMGET", job_ .. id, "Status", "Pool"))
+  if not is.err and is[1] == "queued" and is[2] == of and counted(since, 0, MAX_PRIORITY) then return end
+  take_out("stranger", id, "no job that waits there was passed over then", "ZREM", id)
+end
+
+look["quotas:"] = function(owner, written)
+  local readable, limits = pcall(cjson.decode, written)
+  readable = readable and type(limits) == "table"
+  for resource, limit in pairs(readable and limits or {}) do
+    readable = readable and type(resource) == "string" and type(limit) == "number" and limit >= 0
+  end
+  if readable then return end
+  found("quota", place, of, owner .. ": " .. string.sub(written, 1, 80))
+  if mending then field_aside(place, owner, written) end
+end
 
 look["ended"] = function(id)
   local status = forgive(redis.pcall("HGET", job_ .. id, "Status"))
@@ -168,7 +203,7 @@ look["heads"] = function(pool, written)
       hosts = hosts or hosts_of(pool)
       local job = load(id_of(one))
       local readable, runs = pcall(runs_of, job and job.Demand or "", pool)
-      stale = stale or (readable and possible(runs, hosts))
+      stale = stale or (readable and possible(runs, hosts) and not (by_owner() and over_quota(pool, job.OwnerID, job.Demand)))
     end
   end
   if not stale then return end
@@ -179,6 +214,13 @@ look["heads"] = function(pool, written)
   end
 end
 
+if place == "apart" then
+  if not by_owner() and policy() == "fair" then
+    found("apart", place)
+    if mending then sort_by_owner(true) end
+  end
+  return reply
+end
 if place == "seq" then
   local number = redis.call("GET", seq)
   if number and not counted(number, 0, MAX_ID) then
@@ -200,6 +242,10 @@ if cursor == "0" and redis.call("EXISTS", key) == 1 then
     found("asleep", place, of)
     if mending then wake_pool(of) end
   end
+end
+if cursor == "0" and base == "quotas:" and redis.call("EXISTS", key) == 1 and not by_owner() then
+  found("apart", "apart", of)
+  if mending then sort_by_owner(true) end
 end
 if not look[base] then return reply end
 local part = nil
