@@ -15,6 +15,7 @@ import redis.exceptions
 from rqueue import errors
 from rqueue.domain import reason as words
 from rqueue.domain.demand import MAX_AMOUNT, exceeds
+from rqueue.domain.estimate import Estimate, estimate
 from rqueue.domain.job import MAX_MOMENT, MAX_PRIORITY, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
 from rqueue.domain.reason import Lack
@@ -90,7 +91,7 @@ def job_of(
     ahead: int | None = None,
     reason: str | None = None,
     bounds: str = "",
-    *numbers: str,
+    *numbers: Any,
     lack: Lack | None = None,
 ) -> Job:
     """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job.
@@ -131,11 +132,23 @@ def job_of(
             why,
             found("Traceparent"),
             None if why is None else _words(why, type_, fields, ahead or 0, bounds, numbers, lack),
+            _estimate(fields, ahead or 0, bounds, *numbers)
+            if len(numbers) == 3 and why in _IN_TURN
+            else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(
             f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
         ) from error
+
+
+_IN_TURN = (Reason.BEHIND, Reason.WAITING_FOR_CAPACITY)
+
+
+def _estimate(
+    fields: Mapping[str, str], ahead: int, bounds: str, now: str, ring: Sequence[str], sampled: Sequence[str]
+) -> Estimate | None:
+    return estimate(int(now), ahead, fields.get("Demand", ""), sampled, ring, bounds)
 
 
 def _words(
@@ -144,7 +157,7 @@ def _words(
     fields: Mapping[str, str],
     ahead: int,
     bounds: str,
-    numbers: Sequence[str],
+    numbers: Sequence[Any],
     lack: Lack | None,
 ) -> str:
     pool = fields["Pool"]

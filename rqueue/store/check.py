@@ -115,7 +115,7 @@ _FIXED = (
 )
 _SWEPT = (
     *("owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
-    *("line:", "owners:", "shares:", "firsts:", "skipped:"),
+    *("line:", "owners:", "shares:", "firsts:", "skipped:", "releases:"),
 )
 
 

@@ -29,6 +29,11 @@ KEYS = {
     "shares:": ("zset", "the same members; score = the owner's dominant share (policy fair)"),
     "firsts:": ("hash", "owner → the place with which it stands in owners"),
     "skipped:": ("set", "owners of a pool whose first jobs may not go"),
+    "releases:": (
+        "list",
+        "the last times a pool released something while others waited: when (µs), a space and the demand;"
+        " without one, that somebody began to wait",
+    ),
     "due": ("zset", "request_id → when (ms) someone must look at it: redelivery, deadline, lease, purge"),
     "callbacks": ("hash", "callback → the request_id that has it"),
     "pools": ("hash", "declared pool → of each resource, what its largest host has and what all have"),

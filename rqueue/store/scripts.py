@@ -36,7 +36,7 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    *("HGET", "HGETALL", "HLEN", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
+    *("HGET", "HGETALL", "HLEN", "HMGET", "LLEN", "LRANGE", "TIME", "ZCARD", "ZCOUNT"),
     *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
 _COMMENT = re.compile(r"--.*")
@@ -164,6 +164,9 @@ _TRIED = {
     ),
     **dict.fromkeys(("ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE"), "0 0"),
     "SRANDMEMBER": "1",
+    "LLEN": "",
+    "LRANGE": "0 0",
+    "LTRIM": "0 0",
     "HINCRBY": "f x",
     "HSET": "f v f",
     "INCRBY": "x",
@@ -173,7 +176,7 @@ _TRIED = {
 }
 # What the store calls itself.
 _CALLED = {"GET", "HGETALL", "HKEYS", "SADD", "SET", "SMEMBERS", "ZCARD"}
-# No words make SADD refuse: where it may be taken out again, something is put in for that long.
+# No words make SADD or RPUSH refuse: where it may be taken out again, something is put in for that long.
 _TRY = """
 local refused = {}
 local function may(name, ...)
@@ -186,6 +189,7 @@ end
 may("TIME")
 for _, words in ipairs(cjson.decode(ARGV[1])) do may(words[1], KEYS[1], unpack(words, 2)) end
 if may("SREM", KEYS[1], "x") and may("SADD", KEYS[1], "x") then redis.call("SREM", KEYS[1], "x") end
+if may("DEL", KEYS[1]) and may("RPUSH", KEYS[1], "x") then redis.call("DEL", KEYS[1]) end
 return refused
 """
 
@@ -200,7 +204,7 @@ def needed() -> frozenset[str]:
 
 async def refused(redis: Redis, key: str) -> list[str]:
     """Those of them that the Redis user may not run; `key` is not there, and is not afterwards."""
-    tried = sorted(needed() - {"SADD", "SREM", "TIME"})
+    tried = sorted(needed() - {"DEL", "RPUSH", "SADD", "SREM", "TIME"})
     words = orjson.dumps([[name, *_TRIED[name].split()] for name in tried])
     found = list(map(str, await redis.call("EVAL", _TRY, 1, key, words, write=True)))
     try:

@@ -151,7 +151,15 @@ JOB = record(
             "description": "Why it waits: a code, a colon, and words for people.",
             "examples": ["waiting_for_capacity: pool p1 has no host with 4 VCPU free (most is 3 on n2)"],
         },
-        "EstimatedStart": or_null(MOMENT),
+        "EstimatedStart": or_null(MOMENT)
+        | {"description": "When it will start; null where there is too little to tell from."},
+        "EstimatedSpread": list_of(
+            MOMENT,
+            minItems=2,
+            maxItems=2,
+            description="With an estimate: between these, four of five jobs start.",
+        ),
+        "EstimateBasis": {"type": "string", "description": "With an estimate: what it is made from."},
         "Placement": list_of(
             {"type": "string"}, description="The host of each instance, while it holds them."
         ),

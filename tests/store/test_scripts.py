@@ -116,7 +116,7 @@ def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path,
     ],
 )
 async def test_wrong_arguments_are_a_type_error(redis, pipeline, namespace, rest, arguments):
-    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'owners'\)"):
+    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'owners', 'now'\)"):
         await Scripts(pipeline, Keys(namespace)).run("get", "vm", *rest, **arguments)
     assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
 

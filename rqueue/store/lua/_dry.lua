@@ -34,6 +34,8 @@ local function all_of(key)
     back = again("HSET", key, real.call("HGETALL", key))
   elseif kind == "set" then
     back = again("SADD", key, real.call("SMEMBERS", key))
+  elseif kind == "list" then
+    back = again("RPUSH", key, real.call("LRANGE", key, 0, -1))
   elseif kind == "string" then
     back = { { "SET", key, real.call("GET", key) } }
   elseif kind == "zset" then
@@ -92,6 +94,8 @@ local BEFORE = {
   HINCRBY = function(key, field) return fields_of(key, 1, field) end,
   HSET = function(key, ...) return fields_of(key, 2, ...) end,
   INCRBY = all_of,
+  LTRIM = all_of,
+  RPUSH = all_of,
   SADD = members_of,
   SET = all_of,
   SREM = members_of,

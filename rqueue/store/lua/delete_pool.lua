@@ -13,6 +13,7 @@ for i = 1, #held, 2 do
 end
 redis.call("DEL", capacity_ .. pool)
 redis.call("DEL", quotas_ .. pool)
+redis.call("DEL", releases_ .. pool)
 redis.call("HDEL", heads, pool)
 -- Who waits there waits for no_pool from now on: that is for a pass to find.
 room_made(pool)

@@ -1,11 +1,17 @@
 -- get: one job, and where a waiting one stands.
 --
--- KEYS    queue settings heads pools job: pool:
+-- KEYS    queue settings heads pools job: pool: releases:
 -- NEEDS   clock order owners job
--- ARGV    request_id owners
+-- ARGV    request_id owners now
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason, its pool's bounds where the reason is
---         another for a job that is beyond them, else "", and numbers for the reason's words
+--         another for a job that is beyond them, else "", and numbers for the reason's words; or where there may be an
+--         estimate the moment, what its pool released, and the demands of some of those ahead, evenly spaced
 -- ERRORS  job_not_found
+
+-- An estimate is made from so many releases, and so many of those ahead.
+local FEWEST = 9
+local MOST = 129
+local SAMPLED = 16
 
 if not known_to(owners, request_id) then return { "job_not_found" } end
 local map, fields = all_fields(request_id)
@@ -30,7 +36,18 @@ if resource then
   return { "ok", fields, position, ahead, "over_quota", "", resource, text(used), text(limit), text(amount) }
 elseif score and precedes(job.priority, job.member, score, member) then
   return { "ok", fields, position, ahead, "never_fits", bounds }
-elseif ahead == 0 or (job.priority == score and job.member == member) then
-  return { "ok", fields, position, ahead, "waiting_for_capacity", bounds }
 end
-return { "ok", fields, position, ahead, "behind", bounds }
+local first = ahead == 0 or (job.priority == score and job.member == member)
+local reply = { "ok", fields, position, ahead, first and "waiting_for_capacity" or "behind", bounds }
+-- Other policies than strict let others go first, and how many nobody knows.
+if not score or policy() ~= "strict" then return reply end
+local released = forgive(redis.pcall("LLEN", releases_ .. job.Pool))
+if type(released) ~= "number" or released < FEWEST then return reply end
+local demands, some = {}, math.min(ahead, SAMPLED)
+for i = 1, some do
+  local index = math.floor((i - 0.5) * ahead / some)
+  local demand = forgive(redis.pcall("HGET", job_ .. id_of(redis.call("ZRANGE", pool, index, index)[1] or ""), "Demand"))
+  demands[i] = type(demand) == "string" and demand or ""
+end
+reply[7], reply[8], reply[9] = text(moment(now)), redis.call("LRANGE", releases_ .. job.Pool, -MOST, -1), demands
+return reply
