@@ -64,13 +64,13 @@ class Gap(NamedTuple):
 
 
 def estimate(
-    now: int, ahead: int, demand: str, sampled: Sequence[str], ring: Sequence[str], bounds: str
+    now: int, ahead: int, demand: str, sampled: Sequence[str], ring: str, bounds: str
 ) -> Estimate | None:
     """The estimate for a job with so many `ahead` of it, of which some demands are `sampled`.
 
     None where there is too little to tell from.
 
-    `ring` is as in releases: of a pool, oldest first; `bounds` are the pool's, as JSON.
+    `ring` has a line for each release of a pool, oldest first; `bounds` are the pool's, as JSON.
     """
     gaps, last = gaps_of(ring, bounds)
     count = len(gaps)
@@ -103,11 +103,13 @@ def estimate(
     return Estimate(start, early, late, count, observed / 1e6)
 
 
-def gaps_of(ring: Sequence[str], bounds: str) -> tuple[list[Gap], int]:
+# Until the next release many ask about the same.
+@lru_cache(maxsize=256)
+def gaps_of(ring: str, bounds: str) -> tuple[tuple[Gap, ...], int]:
     """The gaps in a ring, and the moment of its last entry. What a hand edit made unreadable is left out."""
     gaps: list[Gap] = []
     last: int | None = None
-    for entry in ring[-MOST - 1 :]:
+    for entry in ring.split("\n")[-MOST - 1 :]:
         written, _, demand = entry.partition(" ")
         if not written.isdecimal() or len(written) > 18:
             last = None
@@ -117,7 +119,7 @@ def gaps_of(ring: Sequence[str], bounds: str) -> tuple[list[Gap], int]:
         if demand and last is not None and moment >= last:
             gaps.append(Gap(moment - last, share_of(demand, bounds)))
         last = moment
-    return gaps, last or 0
+    return tuple(gaps), last or 0
 
 
 def dispersion_of(gaps: Sequence[Gap], needed: float) -> float:

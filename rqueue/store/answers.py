@@ -146,9 +146,11 @@ _IN_TURN = (Reason.BEHIND, Reason.WAITING_FOR_CAPACITY)
 
 
 def _estimate(
-    fields: Mapping[str, str], ahead: int, bounds: str, now: str, ring: Sequence[str], sampled: Sequence[str]
+    fields: Mapping[str, str], ahead: int, bounds: str, now: str, ring: str, sampled: str
 ) -> Estimate | None:
-    return estimate(int(now), ahead, fields.get("Demand", ""), sampled, ring, bounds)
+    return estimate(
+        int(now), ahead, fields.get("Demand", ""), sampled.split("\n") if sampled else [], ring, bounds
+    )
 
 
 def _words(

@@ -13,14 +13,14 @@ SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
 
 
-def ring(*seconds_ago: float, demand: str = ONE) -> list[str]:
+def ring(*seconds_ago: float, demand: str = ONE) -> str:
     """A line that began to wait, and releases since."""
     first, *others = seconds_ago
     moments = [NOW - int(ago * SECOND) for ago in others]
-    return [str(NOW - int(first * SECOND)), *(f"{moment} {demand}" for moment in moments)]
+    return "\n".join([str(NOW - int(first * SECOND)), *(f"{moment} {demand}" for moment in moments)])
 
 
-def regular(count: int, every: float = 10) -> list[str]:
+def regular(count: int, every: float = 10) -> str:
     return ring(*(every * n for n in range(count, -1, -1)))
 
 
@@ -67,16 +67,16 @@ def test_a_long_time_without_a_release_counts() -> None:
 @pytest.mark.parametrize(
     "released",
     [
-        [],
+        "",
         regular(FEWEST - 1),
-        [str(NOW)] * 200,
-        ["nonsense", " ", f"{10**30} {ONE}", f"x {ONE}", "5"] * 20,
+        "\n".join([str(NOW)] * 200),
+        "\n".join(["nonsense", " ", f"{10**30} {ONE}", f"x {ONE}", "5"] * 20),
         ring(*range(60, -1, -1), demand="[[1,{}]]"),
         ring(*range(60, -1, -1), demand='[[1,{"gone":1}]]'),
-        [f"{NOW} {ONE}"] * 60,
+        "\n".join([f"{NOW} {ONE}"] * 60),
     ],
 )
-def test_too_little_to_tell_from_is_no_estimate(released: list[str]) -> None:
+def test_too_little_to_tell_from_is_no_estimate(released: str) -> None:
     assert estimate(NOW, 5, ONE, [ONE] * 5, released, BOUNDS) is None
 
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_read_is_no_share(demand: str, bounds: str) -> None:
 
 def test_a_time_in_which_nobody_waited_is_no_gap() -> None:
     """Behind a line that came to its end the next one begins with an entry of its own."""
-    gaps, last = gaps_of([*ring(100, 90, 80), *ring(20, 15)], BOUNDS)
+    gaps, last = gaps_of(ring(100, 90, 80) + "\n" + ring(20, 15), BOUNDS)
     assert [gap.time / SECOND for gap in gaps] == [10, 10, 5]
     assert last == NOW - 15 * SECOND
 

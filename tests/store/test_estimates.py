@@ -101,6 +101,7 @@ async def test_what_a_hand_edit_broke_is_left_out(real_store, real_redis, namesp
     await redis.set(KEY.format(namespace), "of another kind")
     assert (await store.get("vm", "j20")).estimate is None
     await store.transition("vm", "j12", FINISH, claim_ms=CLAIM_MS)
+    await redis.delete(KEY.format(namespace))
     await invariants.check(redis, namespace)
 
 
@@ -108,7 +109,7 @@ async def test_what_a_hand_edit_broke_is_left_out(real_store, real_redis, namesp
     ("service", "load", "sizes"), [("exponential", 1.05, "homogeneous"), ("constant", 1.5, "mixed")]
 )
 async def test_four_of_five_jobs_start_within_their_estimate(real_store, clock, service, load, sizes):
-    """One seed and few jobs, whose waits hang together: the bounds are wide. docs/estimates.md has the rest."""
+    """One seed and few jobs, whose waits hang together: so the bounds are wide."""
     found = await calibrate(real_store, clock, "vm", service, load, sizes, 400, 3)
     assert found.estimated > 200
     assert 0.65 <= found.share <= 0.95, found
