@@ -36,7 +36,7 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    *("HGET", "HGETALL", "HLEN", "HMGET", "LLEN", "LRANGE", "TIME", "ZCARD", "ZCOUNT"),
+    *("EXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LLEN", "LRANGE", "TIME", "ZCARD", "ZCOUNT"),
     *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
 _COMMENT = re.compile(r"--.*")

@@ -55,8 +55,11 @@ local function place_read(written)
   return string.sub(written, 1, 1) == "0" and high - MAX_PRIORITY - 1 or high, string.sub(written, 16, PLACE_DIGITS)
 end
 
+local sums_of = {}
+
 -- What all instances of a demand ask for together; nothing of what cannot be read.
 local function sum_of(demand)
+  if sums_of[demand] then return sums_of[demand] end
   local sum = {}
   local readable = pcall(function()
     for _, run in ipairs(cjson.decode(demand)) do
@@ -65,7 +68,8 @@ local function sum_of(demand)
       end
     end
   end)
-  return readable and sum or {}
+  sums_of[demand] = readable and sum or {}
+  return sums_of[demand]
 end
 
 -- Add what a job asks for to what its owner holds (sign 1), or take it off again (-1).

@@ -197,7 +197,9 @@ local function look(id)
       stands("pool:" .. job.Pool, member, job.Priority)
       if forgive(redis.pcall("GET", apart)) == "1" then
         local own = line_of(job.Pool, job.OwnerID)
+        local stood = forgive(redis.pcall("ZSCORE", own, member))
         stands(string.sub(own, #KEYS[1] + 1), member, job.Priority)
+        if mending and type(stood) ~= "string" then stand_owner(job.Pool, job.OwnerID) end
         local there = forgive(redis.pcall("HEXISTS", firsts_ .. job.Pool, job.OwnerID))
         local skips = forgive(redis.pcall("SISMEMBER", skipped_ .. job.Pool, job.OwnerID))
         if there == 0 and skips == 0 then

@@ -32,7 +32,8 @@ if redis.call("HGET", settings, "paused") == "1" then
 elseif not bounds then
   return { "ok", fields, position, ahead, "no_pool" }
 end
-local resource, used, limit, amount = over_quota(job.Pool, job.OwnerID, job.Demand or "")
+local resource, used, limit, amount = nil, nil, nil, nil
+if by_owner() then resource, used, limit, amount = over_quota(job.Pool, job.OwnerID, job.Demand or "") end
 if resource then
   return { "ok", fields, position, ahead, "over_quota", "", resource, text(used), text(limit), text(amount) }
 elseif score and precedes(job.priority, job.member, score, member) then
