@@ -267,3 +267,19 @@ async def test_after_a_restart_nothing_is_there_of_it(tmp_path, clock):
     with embedded(tmp_path) as url:
         async with redis_at(url) as redis:
             assert await everything(redis, "test") == before
+
+
+async def test_who_is_bound_to_owners_is_told_of_no_other(store):
+    """Neither that another would be admitted, nor that another waits."""
+    await declare(store, 1)
+    await create(store, "a", "b", owner_id="other")
+    client = Caller("c", Role.CLIENT, owners=["mine"])
+    mine = [new("c", owner_id="mine")]
+    told = await store.dry.simulate("vm", [], {}, mine, "", client)
+    assert ([job.request_id for job in told.admitted], [job.request_id for job in told.waiting]) == (
+        [],
+        ["c"],
+    )
+    told = await store.dry.simulate("vm", [], {}, mine, "", ANYONE)
+    assert [job.request_id for job in told.admitted] == ["a"]
+    assert [job.request_id for job in told.waiting] == ["c", "b"]
