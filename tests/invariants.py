@@ -99,6 +99,10 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     assert set(live) <= set(await redis.hgetall(key("pools")))
     assert set(await below("seen:")) <= set(live)
     assert set(await redis.hgetall(key("source_errors"))) <= set(live)
+    for name in (await below("releases:")).values():
+        entries = await redis.lrange(name, 0, -1)
+        # What a hand edit wrote is left out by who reads it.
+        assert 0 < len(entries) < 192
 
     due = await zset(key("due"))
     for request_id in due:

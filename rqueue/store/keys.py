@@ -41,6 +41,11 @@ KEYS = {
     "observed": ("hash", "live pool → when (µs) its last observation began, 0 before the first"),
     "source_errors": ("hash", "live pool → why it could not be read lately"),
     "reader": ("string", "<until when, ms>:<replica>, who reads the source of these pools"),
+    "releases:": (
+        "list",
+        "the last times a pool released something while others waited: when (µs), a space and the demand;"
+        " without one, that somebody began to wait",
+    ),
     "due": ("zset", "request_id → when (ms) someone must look at it: redelivery, deadline, lease, purge"),
     "callbacks": ("hash", "callback → the request_id that has it"),
     "pools": ("hash", "declared pool → of each resource, what its largest host has and what all have"),

@@ -146,8 +146,21 @@ JOB = record(
     {
         "Position": COUNT | {"description": "Of a waiting job that is asked for by itself; 0 is next."},
         "Ahead": COUNT | {"description": "How many before it wait for the same pool."},
-        "Reason": {"type": "string", "enum": list(Reason), "description": "Why it waits."},
-        "EstimatedStart": or_null(MOMENT),
+        "Reason": {
+            "type": "string",
+            "pattern": f"^({'|'.join(Reason)}): .",
+            "description": "Why it waits: a code, a colon, and words for people.",
+            "examples": ["waiting_for_capacity: pool p1 has no host with 4 VCPU free (most is 3 on n2)"],
+        },
+        "EstimatedStart": or_null(MOMENT)
+        | {"description": "When it will start; null where there is too little to tell from."},
+        "EstimatedSpread": list_of(
+            MOMENT,
+            minItems=2,
+            maxItems=2,
+            description="With an estimate: between these, four of five jobs start.",
+        ),
+        "EstimateBasis": {"type": "string", "description": "With an estimate: what it is made from."},
         "Placement": list_of(
             {"type": "string"}, description="The host of each instance, while it holds them."
         ),

@@ -1,6 +1,6 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed: held:
+-- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed: held: releases:
 -- NEEDS   clock order owners
 --
 -- `heads` holds, for a pool that was examined, the place at which it stands still: no job before it may go, since it
@@ -219,8 +219,29 @@ local function only_host(job)
   return type(placement[1]) == "string" and placement[1] or nil
 end
 
+-- Of so many entries of `releases:` all but LAST go at once.
+local FULL = 192
+local LAST = 129
+-- A demand of more bytes is not remembered.
+local LONGEST = 256
+
+-- Whether the first in line of a pool stands still for want of room.
+local function stands_still(pool)
+  local score = head_of(pool)
+  return score and score >= -MAX_PRIORITY and score <= MAX_PRIORITY
+end
+
+-- Write down when a pool released something while others waited for it, or without a demand, that from now on
+-- somebody waits: from that it is estimated when they start.
+local function remember(pool, now_us, demand)
+  if demand and (#demand > LONGEST or demand == "") then return end
+  local entry = text(now_us) .. (demand and " " .. demand or "")
+  local length = forgive(redis.pcall("RPUSH", releases_ .. pool, entry))
+  if type(length) == "number" and length >= FULL then redis.call("LTRIM", releases_ .. pool, -LAST, -1) end
+end
+
 -- Take a calling or running job from its hosts.
-local function release(job)
+local function release(job, now_us)
   redis.call("ZREM", running, job.member)
   -- Before it leaves `due`, so that one whose capacity could not be given back is looked at again.
   if not job.Observed then charge(job, -1) end
@@ -229,6 +250,7 @@ local function release(job)
   redis.call("HDEL", job_ .. job.id, "Placement", "Deadline", "Observed")
   count_usage(job, -1)
   if by_owner() then rank_owner(job.Pool, job.OwnerID, true) end
+  if stands_still(job.Pool) then remember(job.Pool, now_us, job.Demand or "") end
   return room_made(job.Pool)
 end
 

@@ -226,6 +226,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
 
   -- Last, so that a pool which a hand edit made unreadable stays woken until it is mended.
   if more == 0 then redis.call("SREM", wake, pool) else wake_pool(pool) end
+  if head and not stands_still(pool) then remember(pool, now_us) end
   if stands then
     redis.call("HSET", heads, pool, stands)
   elseif redis.call("EXISTS", line) == 1 then

@@ -45,7 +45,7 @@ local function transition()
     stood, freed = redis.call("HGET", heads, job.Pool), only_host(job)
   end
   -- A full server refuses what takes memory, unless something was written before: what ends begins with what it takes.
-  if ends then woke = held and release(job) or leave_line(job) end
+  if ends then woke = held and release(job, now_us) or leave_line(job) end
   redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us), "Status", status)
   if last_error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", last_error) end
 
@@ -63,7 +63,7 @@ local function transition()
     end
   elseif to == "queued" then
     if held then
-      woke = release(job)
+      woke = release(job, now_us)
     else
       redis.call("ZREM", ended, request_id)
       redis.call("ZREM", due, request_id)
