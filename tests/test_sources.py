@@ -288,7 +288,7 @@ async def test_the_pools_of_a_source_that_is_not_there_say_so(redis_url, real_re
         body = {"request_id": "j", "owner_id": "y", "callback": "http://127.0.0.1:9/j"}
         await service.call("POST", "/v1/vm/", body)
         _, answer = await service.call("GET", "/v1/vm/j")
-        assert answer["data"]["Reason"] == "source_stale"
+        assert answer["data"]["Reason"] == "source_stale: pool p was never read"
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_what_is_run_dry_writes_only_what_can_be_taken_back():
     undone = set(scripts._COMMAND.findall("".join(scripts.load(name).text for name in DRY))) - scripts.READS
     text = (scripts._LUA / "_dry.lua").read_text()
     assert {name for name in undone if f"  {name} = " not in text} <= {
-        *("EXISTS", "GET", "HKEYS", "HLEN", "SISMEMBER", "SMEMBERS", "XADD")
+        *("EXISTS", "GET", "HEXISTS", "HKEYS", "HLEN", "SISMEMBER", "SMEMBERS", "XADD")
     }
     own = {word for word in scripts._TRIED if f'"{word}"' in text}
     assert own <= scripts.needed()
@@ -179,7 +179,15 @@ async def test_several_steps_see_what_those_before_them_did(store, pipeline, red
         (
             "admit",
             (),
-            {"pool": "default", "nonce": "n", "call_deadline": 9, "patience": 9, "claim_ms": 9, "most": 9},
+            {
+                "pool": "default",
+                "nonce": "n",
+                "call_deadline": 9,
+                "patience": 9,
+                "stale_after": 9,
+                "claim_ms": 9,
+                "most": 9,
+            },
         ),
     )
     assert moved[0] == "default"
