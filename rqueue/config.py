@@ -174,6 +174,12 @@ SETTINGS = (
     Setting("CALLBACK_DENY", "", words, "CIDRs and host globs that may never be called; stronger than allow"),
     Setting("CALLBACK_TIMEOUT", "15", _number(1, 300), "how long one try of a callback may take, in seconds"),
     Setting(
+        "SOURCE_SECONDS",
+        "10",
+        _number(1, 3600),
+        "how often a live source of capacity is read, in seconds; less than a queue's stale_after",
+    ),
+    Setting(
         "LOG_FORMAT", "text", _choice("text", "json"), "text for people, json for one JSON object an event"
     ),
     Setting(
@@ -218,6 +224,7 @@ class Config:
     callback_allow: tuple[str, ...]
     callback_deny: tuple[str, ...]
     callback_timeout: int
+    source_seconds: int
     log_format: str
     log_level: str
 

@@ -60,10 +60,14 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     assert await redis.hgetall(key("callbacks")) == {job["Callback"]: i for i, job in jobs.items()}
 
     charged: dict[str, Counter[str]] = {}
-    for job in jobs.values():
+    for request_id, job in jobs.items():
         assert ("Placement" in job) == (job["Status"] in ADMITTED)
         assert ("DeletedAt" in job) == (job["Status"] in ENDED)
-        if job["Status"] in ADMITTED:
+        if "Observed" in job:
+            # Its source sees it, so that it is not charged.
+            assert job["Status"] == "running"
+            assert await redis.zscore(key("held:") + job["Pool"], request_id) == float("inf")
+        elif job["Status"] in ADMITTED:
             hosts = iter(json.loads(job["Placement"]))
             counter = charged.setdefault(job["Pool"], Counter())
             for count, shape in json.loads(job["Demand"]):
@@ -76,6 +80,17 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     assert {p: {f: int(a) for f, a in of.items()} for p, of in used.items()} == {
         p: dict(c) for p, c in charged.items() if c
     }
+
+    for pool, name in (await below("held:")).items():
+        for request_id, moment in (await zset(name)).items():
+            assert jobs[request_id]["Status"] == "running"
+            assert jobs[request_id]["Pool"] == pool
+            assert ("Observed" in jobs[request_id]) == (moment == float("inf"))
+    live = await redis.hgetall(key("observed"))
+    assert set(live) == set(await redis.hgetall(key("sources")))
+    assert set(live) <= set(await redis.hgetall(key("pools")))
+    assert set(await below("seen:")) <= set(live)
+    assert set(await redis.hgetall(key("source_errors"))) <= set(live)
 
     due = await zset(key("due"))
     for request_id in due:

@@ -59,6 +59,7 @@ class Reason(StrEnum):
 
     PAUSED = "paused"
     NO_POOL = "no_pool"
+    SOURCE_STALE = "source_stale"
     NEVER_FITS = "never_fits"
     BEHIND = "behind"
     WAITING_FOR_CAPACITY = "waiting_for_capacity"

@@ -228,6 +228,21 @@ def by_host(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
     return hosts
 
 
+def found_by_of(written: str | None) -> dict[str, Any]:
+    """How a source finds a pool; nothing where a hand edit left what cannot be read."""
+    with suppress(ValueError):
+        if isinstance(read := orjson.loads(written or ""), dict):
+            return read
+    return {}
+
+
+def moment_of(written: str | None) -> int | None:
+    """A moment in µs; None where there was none yet, or where a hand edit left what is none."""
+    with suppress(ValueError):
+        return _moment(written) or None
+    return None
+
+
 class answers:  # noqa: N801 - it reads as the verb
     """Turn what a script or redis-py raises into this project's errors. `key` is one that is of no type."""
 
@@ -295,4 +310,9 @@ def _conflict(
     if code == "project_taken":
         project, pool = details
         return errors.ProjectTaken(f"project {project!r} belongs to pool {pool!r}", "projects")
+    if code == "wrong_source":
+        return errors.WrongSource(
+            f"the source of queue {type_!r} is {details[0]}; it can be changed only while it has no pools",
+            "source",
+        )
     return errors.LostClaim()

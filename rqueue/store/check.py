@@ -79,6 +79,14 @@ FAULTS = {
         "what `pools` says of a pool is not what its hosts have",
         "made again from `capacity`; the pool is examined",
     ),
+    "observed": (
+        "when a live pool was observed cannot be read",
+        "never, so that it admits nobody until it is read again",
+    ),
+    "unread": (
+        "a live pool of which nothing says how its source finds it",
+        "nothing: put the pool again, until then it admits nobody",
+    ),
     "project": ("a project that belongs to a pool that is not there", "put aside"),
     "setting": ("a setting that cannot be read, or is none", "put aside; its default is in force, as before"),
     "head": ("a pool stands still at no place, or where one before could go", "examined afresh"),
@@ -91,7 +99,7 @@ FAULTS = {
         "put aside; restart the service, which makes a new one",
     ),
 }
-UNMENDED = frozenset({"callback_shared"})
+UNMENDED = frozenset({"callback_shared", "unread"})
 # What may end in Redis by another way than by the jobs: those first on which others depend.
 _FIXED = (
     "capacity:",
@@ -106,8 +114,12 @@ _FIXED = (
     "wake",
     "events",
     "settings",
+    "sources",
+    "observed",
+    "source_errors",
+    "reader",
 )
-_SWEPT = ("owner:", "pool:", "capacity:", "used:")
+_SWEPT = ("owner:", "pool:", "capacity:", "used:", "seen:", "held:")
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ _TRIED = {
     "ZADD": "x m",
 }
 # What the store calls itself.
-_CALLED = {"GET", "HGETALL", "HKEYS", "SADD", "SET", "SMEMBERS", "ZCARD"}
+_CALLED = {"GET", "HGET", "HGETALL", "HKEYS", "HLEN", "SADD", "SET", "SMEMBERS", "ZCARD"}
 # No words make SADD refuse: where it may be taken out again, something is put in for that long.
 _TRY = """
 local refused = {}

@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -31,8 +32,10 @@ from rqueue.store.answers import (
     answers,
     by_host,
     created,
+    found_by_of,
     job_of,
     mapping,
+    moment_of,
     settings_of,
     turns_of,
 )
@@ -230,6 +233,7 @@ class Store:
             "nonce": self._nonce(),
             "last_error": error,
             "lease_seconds": DEFAULTS.lease_seconds or "",
+            "hold_seconds": DEFAULTS.hold_seconds,
             "retention": DEFAULTS.retention,
             "want": int(want),
             "actor": caller.name,
@@ -239,6 +243,7 @@ class Store:
         if claim_ms:
             script = "release"
             arguments |= {"call_deadline": DEFAULTS.call_deadline, "claim_ms": claim_ms, "most": PASS}
+            arguments["stale_after"] = DEFAULTS.stale_after
         with answers(type_, request_id):
             pool, flat, *found = await self._run(script, type_, **arguments)
         job = self._job(type_, request_id, flat) if flat else None
@@ -247,7 +252,9 @@ class Store:
     async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
         with answers(type_, request_id):
-            flat, *place = await self._run("get", type_, request_id=request_id, owners=caller.owned)
+            flat, *place = await self._run(
+                "get", type_, request_id=request_id, stale_after=DEFAULTS.stale_after, owners=caller.owned
+            )
         return self._job(type_, request_id, flat, *place)
 
     async def page(
@@ -306,6 +313,7 @@ class Store:
                 call_deadline=DEFAULTS.call_deadline,
                 claim_ms=claim_ms,
                 most=most,
+                stale_after=DEFAULTS.stale_after,
             )
         return Work(bool(more), (pool,) if more else (), turns_of(type_, found))
 
@@ -379,7 +387,7 @@ class Store:
     async def configure(self, type_: str, asked: dict[str, Any], caller: Caller = ANYONE) -> list[str]:
         """Change some settings; null gives one its default back. Returns the pools to wake.
 
-        Raises UnknownField and Invalid.
+        Raises UnknownField, Invalid and WrongSource.
         """
         settings = DEFAULTS.changed(asked)
         changes: list[str | int] = []
@@ -399,7 +407,7 @@ class Store:
         return list(pools)
 
     async def put_pool(self, type_: str, pool: Pool, caller: Caller = ANYONE) -> None:
-        """Declare a pool. Raises ProjectTaken."""
+        """Declare a pool. Raises ProjectTaken and WrongSource."""
         amounts = {
             f"{host}/{resource}": str(amount)
             for host, resources in pool.capacity.items()
@@ -411,6 +419,8 @@ class Store:
                 type_,
                 new_type=True,
                 pool=pool.name,
+                source=pool.source,
+                found_by=orjson.dumps(pool.found_by).decode() if pool.found_by else "",
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
                 bounds=orjson.dumps(pool.bounds()).decode(),
@@ -421,19 +431,33 @@ class Store:
         """A pool: capacity and used of each host. Raises PoolNotFound."""
         key = self._keys.of
         with answers(type_):
-            there, capacity, used, projects, waiting = await self._scripts.read(
+            there, capacity, used, projects, waiting, *live = await self._scripts.read(
                 type_,
                 ("HEXISTS", key(type_, "pools"), name),
                 ("HGETALL", key(type_, "capacity:") + name),
                 ("HGETALL", key(type_, "used:") + name),
                 ("HGETALL", key(type_, "projects")),
                 ("ZCARD", key(type_, "pool:") + name),
+                ("HGETALL", key(type_, "seen:") + name),
+                ("HGET", key(type_, "settings"), "source"),
+                *(("HGET", key(type_, hash_), name) for hash_ in ("sources", "observed", "source_errors")),
                 of=name,
             )
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
         own = tuple(sorted(project for project, pool in mapping(projects).items() if pool == name))
-        return Pool(name, by_host(mapping(capacity)), own, by_host(mapping(used)), waiting)
+        pool = Pool(name, by_host(mapping(capacity)), own, by_host(mapping(used)), waiting)
+        seen, source, found_by, observed, error = live
+        if observed is None:
+            return pool
+        return replace(
+            pool,
+            source=source or DEFAULTS.source,
+            found_by=found_by_of(found_by),
+            seen=by_host(mapping(seen)),
+            observed=moment_of(observed),
+            error=error,
+        )
 
     async def delete_pool(self, type_: str, name: str, caller: Caller = ANYONE) -> None:
         """Forget a pool. Raises PoolNotFound."""

@@ -7,9 +7,10 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from rqueue.capacity import declared
+from rqueue.capacity import declared, kubernetes, openstack, pools
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
+from rqueue.domain.pool import MAX_HOSTS
 from rqueue.errors import StoreDamaged
 
 Shape = dict[str, Any]
@@ -196,15 +197,29 @@ DAMAGED_QUEUE = record(
     description="One that a hand edit broke.",
 )
 POOL_BODY = record(
+    {},
     {
         "hosts": map_of(
             ref("Amounts"),
-            maxProperties=declared.MAX_HOSTS,
+            maxProperties=MAX_HOSTS,
             propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES, "pattern": "^[^/]*$"},
             description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
-        )
+        ),
+        "aggregate": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": openstack.MAX_AGGREGATE,
+            "description": "Of a queue whose source is openstack: a host aggregate's name or UUID.",
+        },
+        "selector": {
+            "type": "string",
+            "maxLength": kubernetes.MAX_SELECTOR,
+            "description": "Of a queue whose source is kubernetes: the label selector of its nodes.",
+        },
+        "tolerations": list_of({"type": "object"}, maxItems=kubernetes.MAX_TOLERATIONS),
+        "projects": list_of(NAME, maxItems=declared.MAX_PROJECTS),
     },
-    {"projects": list_of(NAME, maxItems=declared.MAX_PROJECTS)},
+    oneOf=[{"required": [field]} for field in ("hosts", *pools.LIVE)],
     additionalProperties=False,
     examples=[
         {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
@@ -213,10 +228,15 @@ POOL_BODY = record(
 POOL = record(
     {
         "pool": {"type": "string"},
-        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED})),
+        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED}, {"seen": COUNTED})),
         "projects": list_of({"type": "string"}),
         "waiting": COUNT,
-    }
+    },
+    {
+        "source": {"type": "object", "description": "Of a live pool: how its source finds it."},
+        "observed": or_null(MOMENT) | {"description": "When its last reading began."},
+        "error": or_null({"type": "string"}) | {"description": "Why it could not be read lately."},
+    },
 )
 ERROR = record(
     {

@@ -41,6 +41,7 @@ DEFAULTS = Config(
     callback_allow=(),
     callback_deny=(),
     callback_timeout=15,
+    source_seconds=10,
     log_format="text",
     log_level="info",
 )

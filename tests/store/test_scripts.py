@@ -15,9 +15,9 @@ NAMES = scripts.names()
 
 def test_there_is_a_script_for_each_verb():
     assert [
-        *("admit", "call", "configure", "create", "delete_pool", "diagnose", "due", "examine", "get"),
-        *("inspect", "list", "measure", "move", "put_pool", "raise_seq", "recount", "release", "retry"),
-        *("set_aside", "spread", "transition", "update"),
+        *("admit", "call", "claim_reader", "configure", "create", "delete_pool", "diagnose", "due"),
+        *("examine", "get", "inspect", "list", "measure", "move", "observe", "put_pool", "raise_seq"),
+        *("recount", "release", "retry", "set_aside", "source_failed", "spread", "transition", "update"),
     ] == NAMES
 
 
@@ -99,13 +99,13 @@ def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path,
     ("rest", "arguments"),
     [
         ((), {}),
-        ((), {"request_id": "a", "owners": "", "more": 1}),
+        ((), {"request_id": "a", "stale_after": 60, "owners": "", "more": 1}),
         ((), {"request": "a"}),
-        (("a",), {"request_id": "a", "owners": ""}),
+        (("a",), {"request_id": "a", "stale_after": 60, "owners": ""}),
     ],
 )
 async def test_wrong_arguments_are_a_type_error(redis, pipeline, namespace, rest, arguments):
-    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'owners'\)"):
+    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'stale_after', 'now', 'owners'\)"):
         await Scripts(pipeline, Keys(namespace)).run("get", "vm", *rest, **arguments)
     assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
 

@@ -147,7 +147,8 @@ def test_the_fields_of_what_is_answered_are_there() -> None:
         *(moment, 0, 0, Reason.BEHIND),
     )
     assert list(full.document()) == list(schemas["Job"]["properties"])
-    assert set(Pool("p", {}).document()) == set(schemas["Pool"]["properties"])
+    live = Pool("p", {}, source="openstack", found_by={"aggregate": "a"})
+    assert set(live.document()) == set(schemas["Pool"]["properties"])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ DEFAULTS = {
     "retention": 86400,
     "default_pool": "default",
     "source": "declared",
+    "hold_seconds": 300,
+    "stale_after": 60,
     "max_queued": None,
 }
 NONE = {"queued": 0, "running": 0, "ended": 0}

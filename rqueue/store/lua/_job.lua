@@ -1,6 +1,6 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads settings events job: owner: pool: used:
+-- KEYS    queue running ended due wake heads settings events job: owner: pool: used: held:
 -- NEEDS   clock order
 --
 -- `heads` holds, for a pool that was examined, the place at which it stands still: no empty pool
@@ -9,7 +9,7 @@
 
 local FIELDS = {
   "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce",
-  "Callback", "Deadline", "UpdatedAt", "LastError",
+  "Callback", "Deadline", "UpdatedAt", "LastError", "Observed",
 }
 
 -- Those of them that say where a job stands.
@@ -166,7 +166,7 @@ local function leave_line(job)
 end
 
 -- Add a job's demand to what its hosts hold (sign 1), or take it off again (-1). What a hand edit made
--- unreadable is left alone: one damaged job must not hold up the others.
+-- unreadable is left alone: one damaged job must not hold up the others. Returns what changed, by <host>/<resource>.
 local function charge(job, sign)
   local changes = {}
   local readable = pcall(function()
@@ -181,10 +181,12 @@ local function charge(job, sign)
       end
     end
   end)
-  for field, change in pairs(readable and changes or {}) do
+  changes = readable and changes or {}
+  for field, change in pairs(changes) do
     local used = change ~= 0 and forgive(redis.pcall("HINCRBY", used_ .. job.Pool, field, text(change)))
     if used == 0 then redis.call("HDEL", used_ .. job.Pool, field) end
   end
+  return changes
 end
 
 -- The host of all instances of a job, or nil where there are several, or none to be read.
@@ -201,9 +203,10 @@ end
 local function release(job)
   redis.call("ZREM", running, job.member)
   -- Before it leaves `due`, so that one whose capacity could not be given back is looked at again.
-  charge(job, -1)
+  if not job.Observed then charge(job, -1) end
+  if job.Status ~= "calling" then forgive(redis.pcall("ZREM", held_ .. job.Pool, job.id)) end
   redis.call("ZREM", due, job.id)
-  redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
+  redis.call("HDEL", job_ .. job.id, "Placement", "Deadline", "Observed")
   return wake_pool(job.Pool)
 end
 

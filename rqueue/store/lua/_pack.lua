@@ -1,6 +1,6 @@
 -- pack: which hosts take a job's instances.
 --
--- KEYS    capacity: used: pools
+-- KEYS    capacity: used: seen: pools
 -- NEEDS   clock
 --
 -- Best-fit decreasing on the dominant share: instances in falling order of the largest share that
@@ -52,20 +52,36 @@ local function no_hosts()
   return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
 end
 
+-- Add what a source sees of fields to what is promised of them.
+local function add_seen(held, fields, amounts)
+  for i, field in ipairs(fields) do
+    local seen = amounts[i]
+    held[field] = held[field] and seen and text((finite(held[field]) or 0) + (finite(seen) or 0)) or held[field] or seen or nil
+  end
+end
+
 -- The hosts of a pool as they are: their names, the columns, and of each host the largest share of its
--- resources that is used.
-local function hosts_of(pool)
+-- resources that is used; of a `live` pool also by what its source sees.
+local function hosts_of(pool, live)
   local hosts, held, flat = no_hosts(), {}, redis.call("HGETALL", used_ .. pool)
   for i = 1, #flat, 2 do
     held[flat[i]] = flat[i + 1]
   end
   work = work + #flat / 8
+  if live then
+    local seen, fields, amounts = redis.call("HGETALL", seen_ .. pool), {}, {}
+    for i = 1, #seen, 2 do
+      fields[#fields + 1], amounts[#amounts + 1] = seen[i], seen[i + 1]
+    end
+    add_seen(held, fields, amounts)
+    work = work + #fields / 4
+  end
   read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
   return hosts
 end
 
 -- One host of a pool, and of its resources only those of a shape.
-local function host_of(pool, name, shape)
+local function host_of(pool, name, shape, live)
   local fields = {}
   for resource in pairs(shape) do
     fields[#fields + 1] = name .. "/" .. resource
@@ -77,6 +93,7 @@ local function host_of(pool, name, shape)
     held[fields[i]] = used or nil
     has[i * 2 - 1], has[i * 2] = fields[i], amounts[i] or ""
   end
+  if live then add_seen(held, fields, redis.call("HMGET", seen_ .. pool, unpack(fields))) end
   read(hosts, has, held)
   return hosts
 end

@@ -1,7 +1,7 @@
 -- pass: examine a pool. Those whose turn it is and who fit get their capacity, now and here.
 --
--- KEYS    queue running settings due wake heads job: pool: used: capacity: pools
--- NEEDS   clock order job pack
+-- KEYS    queue running settings due wake heads observed job: pool: used: capacity: pools
+-- NEEDS   clock order job live pack
 --
 -- Strict: the first job that an empty pool could hold and this one cannot ends the pass.
 
@@ -24,8 +24,10 @@ local BYTES = 350
 -- claim, its fields}.
 local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
   local turns = {}
-  local set = redis.call("HMGET", settings, "paused", "call_deadline")
+  local set = redis.call("HMGET", settings, "paused", "call_deadline", "stale_after")
   if set[1] == "1" then return 0, turns end
+  local live = redis.call("HGET", observed, pool)
+  local stale = too_old(live, set[3], now_us)
   local line = pool_ .. pool
   local score_of_head, member_of_head = head_of(pool)
   local index = score_of_head and before(line, score_of_head, member_of_head) or 0
@@ -37,18 +39,20 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
 
   local function look_at_all()
     if not whole_pool then
-      hosts, whole_pool, ready = hosts_of(pool), true, nil
+      hosts, whole_pool, ready = hosts_of(pool, live), true, nil
     end
   end
 
-  -- "fits" with a placement, which is on the hosts then, "blocked", "never", or "no_hosts". Equal demands
+  -- "fits" with a placement, which is on the hosts then, "blocked", "never", or "no_hosts", also
+  -- where nobody knows what they have. Equal demands
   -- that do not fit are judged once a pass, since what a pass admits only makes less room; those that do
   -- and follow each other share what was found out about the hosts.
   local function judge(demand, place)
+    if stale then return "no_hosts" end
     if judged[demand] then return judged[demand] end
     local readable, runs = pcall(runs_of, demand, pool)
     if readable and not hosts and freed and place == stood and #runs == 1 and runs[1].count == 1 then
-      hosts = host_of(pool, freed, runs[1].shape)
+      hosts = host_of(pool, freed, runs[1].shape, live)
     elseif not hosts or demand ~= looked_for then
       look_at_all()
       ready = nil
@@ -118,7 +122,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       else
         -- In a pool without hosts nobody needs to be looked at, and nobody who comes is a reason to look.
         if verdict == "no_hosts" then
-          stands = place_text(-MAX_PRIORITY - 1, "")
+          stands = NOBODY
         end
         break
       end

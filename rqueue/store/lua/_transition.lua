@@ -1,12 +1,23 @@
 -- transition: give a job another status, with all that follows from it.
 --
--- KEYS    ended due wake heads job:
+-- KEYS    ended due wake heads observed job: held:
 -- NEEDS   clock order job
 --
--- For scripts with the arguments request_id moves admission nonce last_error lease_seconds retention now want actor owners.
+-- For scripts with the arguments request_id moves admission nonce last_error lease_seconds hold_seconds
+-- retention now want actor owners.
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the
 -- turn for which the caller speaks: nothing changes when the job has gone on without it.
---
+
+-- A source sees what a job of a live pool uses from the moment on at which its client says that it runs, or
+-- hold_seconds after the callback was answered: of these the earlier.
+local function hold(job, now_us)
+  if job.Observed or redis.call("HEXISTS", observed, job.Pool) == 0 then return end
+  local from = now_us
+  if admission ~= "" then from = now_us + setting("hold_seconds", hold_seconds) * 1000000 end
+  local was = finite(redis.call("ZSCORE", held_ .. job.Pool, job.id))
+  if not was or from < was then redis.call("ZADD", held_ .. job.Pool, text(from), job.id) end
+end
+
 -- Returns the reply; and where the job got another status, the job, the moment, and 1 where its pool is to be
 -- examined. Where its hosts were freed while the pool stood still, also the place at which it did, and the
 -- host if all of the job was on one.
@@ -40,6 +51,7 @@ local function transition()
 
   if to == "running" then
     if job.LastError then redis.call("HDEL", job_ .. request_id, "LastError") end
+    hold(job, now_us)
     local lease = setting("lease_seconds", lease_seconds)
     if lease then
       redis.call("ZADD", due, text(milliseconds(now_us) + lease * 1000), request_id)

@@ -1,8 +1,8 @@
 -- admit: one pass over a pool.
 --
 -- KEYS    wake
--- NEEDS   clock order job pack pass
--- ARGV    pool nonce call_deadline claim_ms most now
+-- NEEDS   clock order job live pack pass
+-- ARGV    pool nonce call_deadline claim_ms most stale_after now
 -- REPLY   1 where there is more to do, else 0, then for each admitted job as `pass` has it
 -- ERRORS
 

@@ -1,8 +1,8 @@
 -- get: one job, and where a waiting one stands.
 --
--- KEYS    queue settings heads pools job: pool:
--- NEEDS   clock order job
--- ARGV    request_id owners
+-- KEYS    queue settings heads pools observed job: pool:
+-- NEEDS   clock order job live
+-- ARGV    request_id stale_after now owners
 -- REPLY   the job's fields, then for a waiting job: position, ahead, reason, and its pool's bounds where
 --         the reason is another for a job that is beyond them
 -- ERRORS  job_not_found
@@ -21,10 +21,14 @@ local bounds = redis.call("HGET", pools, job.Pool)
 
 local reason = ahead > 0 and "behind" or "waiting_for_capacity"
 local score, member = head_of(job.Pool)
-if redis.call("HGET", settings, "paused") == "1" then
+local set = redis.call("HMGET", settings, "paused", "stale_after")
+local live = redis.call("HGET", observed, job.Pool)
+if set[1] == "1" then
   reason = "paused"
 elseif not bounds then
   reason = "no_pool"
+elseif live and too_old(live, set[2], moment(now)) then
+  reason = "source_stale"
 elseif score and precedes(job.priority, job.member, score, member) then
   reason = "never_fits"
 elseif job.priority == score and job.member == member then
