@@ -7,7 +7,7 @@ the scheduler counts. The client it is made with is optional: the extra `kuberne
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from rqueue import apiserver
 from rqueue.capacity import scheduling
 from rqueue.capacity.scheduling import Amounts, Taint
+from rqueue.capacity.source import Source
 from rqueue.capacity.watched import CredentialsRefused, Watched
 from rqueue.domain.demand import MAX_AMOUNT
 from rqueue.domain.pool import Observation
@@ -26,7 +27,7 @@ BOUND = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 # A name that nothing has: what is listed by it is nothing, and costs the cluster nothing.
 NOTHING = "rqueue-none"
 # A kubeconfig may name a program that says the token.
-CONNECT_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 
 
 def read(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +179,11 @@ class Kubernetes:
                 del self._taken[host]
             if host in self._hosts:
                 self._something.set()
+
+
+def source() -> AbstractAsyncContextManager[Source]:
+    """The cluster, to be entered and asked."""
+    return Kubernetes()
 
 
 def _node(node: Mapping[str, Any]) -> _Node:

@@ -14,8 +14,10 @@ from typing import Any
 from rqueue.domain.demand import MAX_AMOUNT
 from rqueue.errors import Invalid
 
-MAX_SELECTOR_BYTES = 1024
+MAX_SELECTOR = 1024
 MAX_TOLERATIONS = 32
+OPERATORS = ("Equal", "Exists", "Lt", "Gt")
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 Labels = Mapping[str, str]
 # Amounts that do not change, small and fit to be a key: of resources by name, sorted.
@@ -196,10 +198,10 @@ def _toleration(written: object, field: str) -> dict[str, Any]:
             raise Invalid("expected a string as long as Kubernetes allows", f"{field}.{name}")
     key, operator, value = (written.get(name) or "" for name in _TEXTS[:3])
     operator = operator or "Equal"
-    if operator not in ("Equal", "Exists", "Lt", "Gt"):
-        raise Invalid("expected Equal, Exists, Lt or Gt", f"{field}.operator")
-    if written.get("effect") not in (None, "", "NoSchedule", "PreferNoSchedule", "NoExecute"):
-        raise Invalid("expected NoSchedule, PreferNoSchedule or NoExecute", f"{field}.effect")
+    if operator not in OPERATORS:
+        raise Invalid(f"expected one of {', '.join(OPERATORS)}", f"{field}.operator")
+    if (written.get("effect") or EFFECTS[0]) not in EFFECTS:
+        raise Invalid(f"expected one of {', '.join(EFFECTS)}", f"{field}.effect")
     if not key and operator != "Exists":
         raise Invalid("only the operator Exists goes without a key", f"{field}.key")
     if key and not _is_key(key):
@@ -239,8 +241,8 @@ def selector(written: str) -> Callable[[Labels], bool]:
     All of it must hold. As in Kubernetes `!=` and `notin` hold where there is no such label, and an empty
     selector holds for all. Raises Invalid.
     """
-    if len(written.encode()) > MAX_SELECTOR_BYTES:
-        raise Invalid(f"a selector may have {MAX_SELECTOR_BYTES} bytes", "selector")
+    if len(written.encode()) > MAX_SELECTOR:
+        raise Invalid(f"a selector may have {MAX_SELECTOR} bytes", "selector")
     if not written.strip():
         return lambda labels: True
     holds, at = [], 0

@@ -19,15 +19,17 @@ from rqueue.errors import SourceUnavailable
 # Decoding a page holds up all else that the process does: some milliseconds.
 PAGE = 250
 PAGE_SECONDS = 30.0
-NOW_SECONDS = 10.0
 WATCH_SECONDS = 60
 # An API server says how far it is two seconds before it ends a watch, else every minute: this is the shortest
 # watch that ends with such a bookmark.
 SHORT_WATCH_SECONDS = 3
 # For an answer to begin, and beyond the moment at which the server was to end the watch.
 GRACE_SECONDS = 5.0
-# A server that is not told by its etcd how far that is knows so only when something changes.
-BOOKMARK_SECONDS = 6.0
+# What an answer waits for: the current version, the bookmark of a short watch, and where none comes, as from a
+# server whose etcd does not tell it how far that is, a new list. Together less than a reading may take.
+NOW_SECONDS = 5.0
+BOOKMARK_SECONDS = 5.0
+LISTED_SECONDS = 8.0
 BACKOFF_SECONDS = (0.2, 30.0)
 
 Kept = TypeVar("Kept")
@@ -105,7 +107,7 @@ class Watched(Generic[Kept]):
                 await self._reached(version, BOOKMARK_SECONDS)
             except TimeoutError:
                 self._start_over()
-                await self._reached(version, PAGE_SECONDS)
+                await self._reached(version, LISTED_SECONDS)
         except TimeoutError:
             raise SourceUnavailable(f"{self.kind}: what the API server tells lags: {self._error}") from None
         finally:

@@ -287,7 +287,7 @@ async def test_what_may_be_listed_and_not_watched_is_no_answer(
     source: Kubernetes, server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it one the other way round."""
-    for name in ("BOOKMARK_SECONDS", "PAGE_SECONDS"):
+    for name in ("BOOKMARK_SECONDS", "LISTED_SECONDS"):
         monkeypatch.setattr(watched, name, 0.3)
     server.refuses = lambda request: 403 if "limit" in request.query else None
     assert "lags: 403 the test refuses" in await refusal(source)
@@ -297,7 +297,7 @@ async def test_a_pod_that_cannot_be_counted_is_named(
     source: Kubernetes, server: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await seen(source)
-    for name in ("BOOKMARK_SECONDS", "PAGE_SECONDS"):
+    for name in ("BOOKMARK_SECONDS", "LISTED_SECONDS"):
         monkeypatch.setattr(watched, name, 0.5)
     server.put(pod("odd", "n2", "many"))
     assert "pod default/odd: 'many' is not a quantity" in await refusal(source)
