@@ -25,8 +25,8 @@ WATCH_SECONDS = 60
 SHORT_WATCH_SECONDS = 3
 # For an answer to begin, and beyond the moment at which the server was to end the watch.
 GRACE_SECONDS = 5.0
-# What an answer waits for: the current version, the bookmark of a short watch, and where none comes, as from a
-# server whose etcd does not tell it how far that is, a new list. Together less than a reading may take.
+# What an answer waits for: the current version, the bookmark of a short watch, and where none comes, as from
+# a server whose etcd does not tell it how far that is, a new list. Together less than a reading may take.
 NOW_SECONDS = 5.0
 BOOKMARK_SECONDS = 5.0
 LISTED_SECONDS = 8.0
@@ -139,16 +139,10 @@ class Watched(Generic[Kept]):
                 await self._watch()
                 self._failures = 0
                 continue
-            except _Answered as error:
-                # What it was asked for is too old; where it is only busy, all is as it was.
-                if error.status != 429 and error.status < 500:
-                    self._version = 0
-                said = _words(error)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                said = _words(error)
             except Exception as error:
-                # Nobody knows what of an event that cannot be read was taken in.
-                self._version = 0
+                # What it was asked for is too old; in all other cases the next watch goes on from here.
+                if isinstance(error, _Answered) and error.status != 429 and error.status < 500:
+                    self._version = 0
                 said = _words(error)
             self._failures += 1
             self._error = said
