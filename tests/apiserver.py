@@ -167,7 +167,7 @@ class ApiServer(Cluster):
             return await self._watch(request, kind, selects)
         namespace = request.match_info.get("namespace")
         if token := request.query.get("continue"):
-            version, at = json.loads(base64.b64decode(token))
+            _, version, at = json.loads(base64.b64decode(token))
             if token not in self.snapshots:
                 return _failed(410, "The provided continue parameter is too old", "Expired")
             found = self.snapshots[token]
@@ -181,7 +181,7 @@ class ApiServer(Cluster):
         meta: dict[str, Any] = {"resourceVersion": str(version)}
         end = at + int(request.query.get("limit", len(found)))
         if end < len(found):
-            token = base64.b64encode(json.dumps([version, end]).encode()).decode()
+            token = base64.b64encode(json.dumps([kind, version, end]).encode()).decode()
             self.snapshots[token] = found
             meta |= {"continue": token, "remainingItemCount": len(found) - end}
         return web.json_response({"kind": "List", "metadata": meta, "items": found[at:end]})

@@ -85,10 +85,10 @@ class Kubernetes:
         nodes, pods = await self._connected()
         try:
             await asyncio.gather(nodes.caught_up(), pods.caught_up())
-        except CredentialsRefused:
+        except CredentialsRefused as error:
             # Those of a kubeconfig may be others by now.
             await self._disconnect()
-            raise
+            raise SourceUnavailable(str(error)) from None
         self._something.clear()
         found: dict[str, Observation | SourceUnavailable] = {}
         hosts: set[str] = set()

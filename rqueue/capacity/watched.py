@@ -17,7 +17,7 @@ import orjson
 from rqueue.errors import SourceUnavailable
 
 # Decoding a page holds up all else that the process does: some milliseconds.
-PAGE = 250
+PAGE = 100
 PAGE_SECONDS = 30.0
 WATCH_SECONDS = 60
 # An API server says how far it is two seconds before it ends a watch, else every minute: this is the shortest
@@ -40,7 +40,7 @@ List = Callable[..., Awaitable[Any]]
 log = logging.getLogger("rqueue.capacity")
 
 
-class CredentialsRefused(SourceUnavailable):
+class CredentialsRefused(Exception):
     """The API server does not know who asks."""
 
 
@@ -83,7 +83,9 @@ class Watched(Generic[Kept]):
         self._error = "not listed yet"
 
     async def caught_up(self) -> None:
-        """Return when `kept` has all that had happened when this was called. Raises SourceUnavailable.
+        """Return when `kept` has all that had happened when this was called.
+
+        Raises SourceUnavailable, or CredentialsRefused.
 
         A watch alone tells what was so at some time in the past, and one whose connection is dead, or whose
         server is cut off from its etcd, tells nothing. So this asks which version is current, a read that no
