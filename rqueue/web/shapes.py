@@ -7,7 +7,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from rqueue.capacity import declared, kubernetes, openstack, pools
+from rqueue.capacity import declared, openstack, pools, scheduling
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
 from rqueue.domain.pool import MAX_HOSTS
@@ -209,6 +209,18 @@ DAMAGED_QUEUE = record(
     },
     description="One that a hand edit broke.",
 )
+TOLERATION = record(
+    {},
+    {
+        "key": {"type": "string"},
+        "operator": {"enum": list(scheduling.OPERATORS)},
+        "value": {"type": "string"},
+        "effect": {"enum": list(scheduling.EFFECTS)},
+        "tolerationSeconds": {"type": "integer"},
+    },
+    description="As a pod has it.",
+    additionalProperties=False,
+)
 POOL_BODY = record(
     {},
     {
@@ -226,10 +238,10 @@ POOL_BODY = record(
         },
         "selector": {
             "type": "string",
-            "maxLength": kubernetes.MAX_SELECTOR,
+            "maxLength": scheduling.MAX_SELECTOR,
             "description": "Of a queue whose source is kubernetes: the label selector of its nodes.",
         },
-        "tolerations": list_of({"type": "object"}, maxItems=kubernetes.MAX_TOLERATIONS),
+        "tolerations": list_of(TOLERATION, maxItems=scheduling.MAX_TOLERATIONS),
         "projects": list_of(NAME, maxItems=declared.MAX_PROJECTS),
         "quotas": map_of(
             ref("Amounts"),
