@@ -22,7 +22,8 @@ PYTHON = Path(__file__).parents[1] / ".venv-placement" / "bin" / "python"
 INSTALLED = PYTHON.parents[1] / ".installed"
 MISSING = "NO Placement: `make .venv-placement/.installed` puts it there"
 START_SECONDS = 60
-TOKEN = "admin"  # noqa: S105 - the one that Placement's strategy noauth2 takes for an administrator
+# The one that Placement's strategy noauth2 takes for an administrator.
+TOKEN = "admin"
 HEADERS = {"X-Auth-Token": TOKEN, "OpenStack-API-Version": "placement 1.39"}
 # One thread: with more, SQLite is locked. No application has to be named on the command line.
 SERVE = """

@@ -90,9 +90,10 @@ class OpenStack:
     async def observe(
         self, wanted: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, Observation | SourceUnavailable]:
-        """As in Source. Asks two questions, one more for each aggregate, and one for each provider of a host.
+        """As in Source.
 
-        And one for each whose generation is another than the last time.
+        Asks Placement for the usages of each provider, for the inventories of those whose generation is
+        another than the last time, for the hosts of each aggregate, and once for all providers.
         """
         try:
             return await self._observe(wanted)
@@ -142,7 +143,8 @@ class OpenStack:
                 found[pool] = hosts
             else:
                 aggregate = self._aggregates.get(str(uuid))
-                found[pool] = _observation(hosts, trees, amounts, aggregate and aggregate.projects)
+                projects = aggregate.projects if aggregate else None
+                found[pool] = _observation(hosts, trees, amounts, projects)
         return found
 
     def _uuid(self, name: str) -> str | SourceUnavailable:
