@@ -24,7 +24,6 @@ MISSING = "NO Placement: `make .venv-placement/.installed` puts it there"
 START_SECONDS = 60
 # The one that Placement's strategy noauth2 takes for an administrator.
 TOKEN = "admin"
-HEADERS = {"X-Auth-Token": TOKEN, "OpenStack-API-Version": "placement 1.39"}
 # One thread: with more, SQLite is locked. No application has to be named on the command line.
 SERVE = """
 import sys, waitress
@@ -36,18 +35,20 @@ waitress.serve(application, host=host, port=port, threads=1)
 
 @dataclass
 class Placement:
-    """A running Placement: its URL. What it refuses, fails."""
+    """A running Placement: its URL, and an administrator's token. What it refuses, fails."""
 
     url: str
+    token: str = TOKEN
 
     @property
     def environment(self) -> dict[str, str]:
         """How a client signs in, by OpenStack's own variables."""
-        return {"OS_AUTH_TYPE": "admin_token", "OS_ENDPOINT": self.url, "OS_TOKEN": TOKEN}
+        return {"OS_AUTH_TYPE": "admin_token", "OS_ENDPOINT": self.url, "OS_TOKEN": self.token}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One call by the administrator; returns the JSON."""
-        answer = requests.request(method, self.url + path, json=body, headers=HEADERS, timeout=20)
+        headers = {"X-Auth-Token": self.token, "OpenStack-API-Version": "placement 1.39"}
+        answer = requests.request(method, self.url + path, json=body, headers=headers, timeout=20)
         assert answer.ok, answer.text
         return answer.json() if answer.content else None
 

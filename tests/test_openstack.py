@@ -16,6 +16,7 @@ from rqueue.capacity import openstack
 from rqueue.capacity.openstack import OpenStack
 from rqueue.domain.pool import Observation
 from rqueue.errors import SourceUnavailable
+from tests import keystone as keystones
 from tests import nova as novas
 from tests import placement as placements
 
@@ -88,6 +89,7 @@ async def test_what_a_host_has_is_what_placement_would_give(source, placement, a
     placement.build(host, VCPU=2, VGPU=1)
     found = await seen(source, aggregate)
     assert found.capacity == {"n1": {"VCPU": 10, "Memory": 114}}
+    assert found.limits == {}
     assert found.taken == {"n1": {"VCPU": 2}}
     query = f"/allocation_candidates?resources=VCPU:1&member_of={aggregate}"
     summary = placement.call("GET", query)["provider_summaries"][host]["resources"]
@@ -130,7 +132,20 @@ async def test_what_is_below_a_host_is_its_own_and_shared_storage_is_nobodys(sou
     placement.build(child, PGPU=1)
     shared = placement.host(aggregate, "storage", DISK_GB=1000)
     placement.put(shared, "traits", traits=["MISC_SHARES_VIA_AGGREGATE"])
-    assert await seen(source, aggregate) == Observation({"n3": {"VCPU": 4, "GPU": 3}}, {"n3": {"GPU": 1}})
+    assert await seen(source, aggregate) == Observation(
+        {"n3": {"VCPU": 4, "GPU": 3}}, {"n3": {"GPU": 1}}, limits={"n3": {"GPU": 2}}
+    )
+
+
+async def test_one_instance_takes_no_more_than_max_unit(source, placement, aggregate):
+    placement.host(aggregate, "m1", VCPU={"total": 8, "allocation_ratio": 4.0, "max_unit": 8}, MEMORY_MB=64)
+    host = placement.host(aggregate, "m2", VCPU={"total": 8, "allocation_ratio": 2.0, "max_unit": 6})
+    found = await seen(source, aggregate)
+    assert found.capacity == {"m1": {"VCPU": 32, "Memory": 64}, "m2": {"VCPU": 16}}
+    assert found.limits == {"m1": {"VCPU": 8}, "m2": {"VCPU": 6}}
+    with pytest.raises(AssertionError, match="constraints"):
+        placement.build(host, VCPU=7)
+    placement.build(host, VCPU=6)
 
 
 async def test_a_name_with_a_slash_is_a_host(source, placement, aggregate):
@@ -252,6 +267,12 @@ async def test_what_is_wrong_is_said_and_gone_when_it_is_mended(source, placemen
     assert (await seen(source, aggregate)).capacity == {"n8": {"VCPU": 1}}
 
 
+async def test_the_only_cloud_needs_no_name(cloud, placement, aggregate):
+    placement.host(aggregate, "n9", VCPU=1)
+    async with openstack.source("", RESOURCES) as source:
+        assert (await seen(source, aggregate)).capacity == {"n9": {"VCPU": 1}}
+
+
 async def test_a_cloud_that_is_not_there_is_named(cloud):
     async with openstack.source("another", RESOURCES) as source:
         with pytest.raises(SourceUnavailable, match="another"):
@@ -271,6 +292,70 @@ async def test_a_cloud_that_hangs_is_not_waited_for(cloud, aggregate):
         async with openstack.source("test", RESOURCES) as source, asyncio.timeout(20):
             with pytest.raises(SourceUnavailable, match="timed out"):
                 await seen(source, aggregate)
+
+
+# --- with Keystone -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keystone(tmp_path: Path) -> Iterator[keystones.Keystone]:
+    if not keystones.INSTALLED.exists():
+        pytest.skip("NO Keystone: `make .venv-keystone/.installed` puts it there")
+    if not placements.INSTALLED.exists():
+        pytest.skip(placements.MISSING)
+    with keystones.running(tmp_path) as keystone:
+        yield keystone
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_service_user_finds_placement_in_keystones_catalogue(keystone, tmp_path, monkeypatch):
+    """Its role is `service`, as Placement asks; its tokens are Fernet, and one that ends is replaced."""
+    aggregate, path = str(uuid4()), tmp_path / "clouds.yaml"
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(path))
+    project = keystone.project()
+    user, stranger = keystone.user(project, "service"), keystone.user(project, "member")
+    settings = {
+        "OS_API__AUTH_STRATEGY": "keystone",
+        **{
+            f"OS_KEYSTONE_AUTHTOKEN__{name}": value
+            for name, value in {
+                "AUTH_TYPE": "password",
+                "AUTH_URL": keystone.url,
+                "WWW_AUTHENTICATE_URI": keystone.url,
+                "USERNAME": "admin",
+                "PASSWORD": keystones.PASSWORD,
+                "PROJECT_NAME": "admin",
+                "USER_DOMAIN_ID": "default",
+                "PROJECT_DOMAIN_ID": "default",
+                "INTERFACE": "public",
+                # Without this one that was revoked would be good for another 5 minutes.
+                "TOKEN_CACHE_TIME": "-1",
+            }.items()
+        },
+    }
+    with placements.running(tmp_path, **settings) as placement:
+        placement.token = keystone.admin
+        placement.host(aggregate, "n1", VCPU=4)
+        keystone.endpoint("placement", placement.url)
+
+        def cloud(user: str) -> None:
+            auth = {"auth_url": keystone.url, "user_id": user, "password": keystones.PASSWORD}
+            told = {"auth": {**auth, "project_id": project}, "region_name": keystones.REGION}
+            path.write_text(yaml.safe_dump({"clouds": {"test": told}}))
+
+        cloud(stranger)
+        async with openstack.source("test", RESOURCES) as source:
+            with pytest.raises(SourceUnavailable, match="403"):
+                await seen(source, aggregate)
+            cloud(user)
+            assert (await seen(source, aggregate)).capacity == {"n1": {"VCPU": 4}}
+            # Tokens of before are good no more.
+            keystone.call("PATCH", f"/users/{user}", {"user": {"enabled": False}})
+            with pytest.raises(SourceUnavailable, match="401"):
+                await seen(source, aggregate)
+            keystone.call("PATCH", f"/users/{user}", {"user": {"enabled": True}})
+            assert (await seen(source, aggregate)).capacity == {"n1": {"VCPU": 4}}
 
 
 # --- the whole ---------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 A host is a compute node: a root provider that is a member of the aggregate in Placement (Nova keeps it so),
 takes new servers (no COMPUTE_STATUS_DISABLED), and is no shared storage. Of each resource it has
 floor((total - reserved) * allocation_ratio), which is the rule by which Placement refuses, and of that is
-used what `usages` say; what the providers below it have is added to its own.
+used what `usages` say; what the providers below it have is added to its own. One instance takes no more of
+a resource than the `max_unit` of a provider, nor than a provider has.
 """
 
 import asyncio
@@ -80,8 +81,8 @@ class OpenStack:
         # Its own threads: those of the loop, which also read files, do not wait for a cloud that hangs.
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, "openstack")
         self._ways: _Ways | None = None
-        # provider → its generation, and capacities at that.
-        self._inventories: dict[str, tuple[int, Mapping[str, int]]] = {}
+        # provider → its generation, and at that its capacities, and what one instance can take of each.
+        self._inventories: dict[str, tuple[int, Mapping[str, int], Mapping[str, int]]] = {}
         # UUID → aggregate, as Nova told last; when it was asked, and what was wrong.
         self._aggregates: dict[str, _Aggregate] = {}
         self._aggregates_due = 0.0
@@ -215,7 +216,9 @@ class OpenStack:
             kept = self._inventories.get(provider["uuid"])
             if kept is None or kept[0] != generation:
                 told = (await self._get("placement", f"{path}/inventories"))["inventories"]
-                kept = generation, self._named({class_: _capacity(of) for class_, of in told.items()})
+                has = self._named({class_: _capacity(of) for class_, of in told.items()})
+                most = self._named({class_: of["max_unit"] for class_, of in told.items()})
+                kept = generation, has, most
                 self._inventories[provider["uuid"]] = kept
             # Always: when a server is deleted, the generation stays as it is.
             used = (await self._get("placement", f"{path}/usages"))["usages"]
@@ -223,7 +226,7 @@ class OpenStack:
             if getattr(error, "http_status", None) == 404:
                 return None
             raise
-        return kept[1], self._named(used)
+        return kept[1], self._named(used), kept[2]
 
     def _named(self, amounts: Mapping[str, int]) -> dict[str, int]:
         """By the names that jobs use; other classes are left out."""
@@ -250,8 +253,8 @@ class OpenStack:
 
 
 _Provider = Mapping[str, Any]
-# By the names that jobs use: what it has, and what is used.
-_Amounts = tuple[Mapping[str, int], Mapping[str, int]]
+# By the names that jobs use: what it has, what is used, and the most that one instance can take of it.
+_Amounts = tuple[Mapping[str, int], Mapping[str, int], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,14 +310,20 @@ def _observation(
     amounts: Mapping[str, _Amounts],
     projects: tuple[str, ...] | None,
 ) -> Observation:
-    capacity, taken = {}, {}
+    capacity, taken, limits = {}, {}, {}
     for host in hosts:
         found = [amounts[each["uuid"]] for each in _tree(host, trees) if each["uuid"] in amounts]
         # A name in a pool has no slash.
         name = str(host["name"]).replace("/", "%2F")
-        capacity[name] = dict(sum((Counter(has) for has, _ in found), Counter()))
-        taken[name] = dict(sum((Counter(used) for _, used in found), Counter()))
-    return Observation(capacity, taken, projects)
+        capacity[name] = dict(sum((Counter(has) for has, _, _ in found), Counter()))
+        taken[name] = dict(sum((Counter(used) for _, used, _ in found), Counter()))
+        # An instance has all of a resource from one provider.
+        limit = {
+            resource: max(min(most[resource], has[resource]) for has, _, most in found if resource in has)
+            for resource in capacity[name]
+        }
+        limits[name] = {resource: most for resource, most in limit.items() if most < capacity[name][resource]}
+    return Observation(capacity, taken, projects, {name: of for name, of in limits.items() if of})
 
 
 def _capacity(inventory: Mapping[str, Any]) -> int:

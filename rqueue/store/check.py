@@ -119,7 +119,7 @@ _FIXED = (
     "source_errors",
     "reader",
 )
-_SWEPT = ("owner:", "pool:", "capacity:", "used:", "seen:", "held:")
+_SWEPT = ("owner:", "pool:", "capacity:", "used:", "seen:", "limits:", "held:")
 
 
 @dataclass(frozen=True, slots=True)

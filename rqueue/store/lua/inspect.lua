@@ -2,7 +2,7 @@
 -- belong there? What does not is told, and with `repair` taken out; a field that a hash lost and its place tells
 -- is given back.
 --
--- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: held:
+-- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: limits: held:
 --         damaged:
 -- NEEDS   clock order job pack aside
 -- ARGV    repair place kind cursor count
@@ -98,6 +98,7 @@ look["capacity:"] = function(field, amount)
 end
 
 look["seen:"] = look["capacity:"]
+look["limits:"] = look["capacity:"]
 
 look["held:"] = function(id)
   local job = load(id)
