@@ -499,6 +499,24 @@ async def test_what_was_read_of_another_aggregate_is_refused(store, live):
     await live.failed(late, "default", "there is no a")
 
 
+async def test_what_was_compared_with_other_amounts_is_refused(
+    store, live, redis, namespace, clock, monkeypatch
+):
+    await declare_live(store)
+    await see(live, n={"slots": 1})
+    claim, run = await live.claim("vm", LEASE_MS), live._scripts.run
+
+    async def late(name, *rest, **arguments):
+        # Somebody else has written between the look and this.
+        await redis.hset(Keys(namespace).of("vm", "observed"), "default", clock.now + 1)
+        return await run(name, *rest, **arguments)
+
+    monkeypatch.setattr(live._scripts, "run", late)
+    with pytest.raises(errors.LostClaim):
+        await live.observe(claim, "default", Observation({"n": {"slots": 9}}, {}))
+    assert (await store.pool("vm", "default")).capacity == {"n": {"slots": 1}}
+
+
 async def test_to_put_the_same_again_forgets_nothing(store, live):
     await declare_live(store)
     await see(live, n={"slots": 9})

@@ -100,8 +100,14 @@ end
 look["seen:"] = look["capacity:"]
 look["limits:"] = look["capacity:"]
 
-look["held:"] = function(id)
+look["held:"] = function(id, moment)
   local job = load(id)
+  if job and job.Status == "running" and job.Pool == of and not job.Observed and tonumber(moment) == math.huge then
+    -- It was seen before, as far as anybody can tell: the next observation ends its charge.
+    found("score", place, id, moment .. ", and it is charged")
+    if mending then redis.call("ZADD", key, "0", id) end
+    return
+  end
   if job and (job.Status ~= "running" or job.Pool ~= of) or not job and is_gone(id) then
     take_out("stranger", id, "it does not run here", "ZREM", id)
   end
