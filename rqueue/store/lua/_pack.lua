@@ -138,27 +138,36 @@ local function emptied(hosts)
   }
 end
 
+-- Whether an instance asks for more than it may take of a host: the limits by host → what it asks for.
+local function beyond(limits, host)
+  for most, amount in pairs(limits) do
+    if most[host] and amount > most[host] then return true end
+  end
+  return false
+end
+
 -- How many instances of a shape each host has room for in some columns; stops when there is room for
 -- `enough`, where that is given. Returns the hosts that hold any, how many each does, and all together.
 local function room(hosts, columns, shape, enough)
   local found, holds, sum = {}, {}, 0
-  local amounts, frees, limits = {}, {}, {}
+  local amounts, frees, limits = {}, {}, nil
   for resource, amount in pairs(shape) do
     if not columns[resource] then return found, holds, 0 end
     amounts[#amounts + 1], frees[#frees + 1] = amount, columns[resource]
-    limits[#amounts] = hosts.limits[resource]
+    if hosts.limits[resource] then
+      limits = limits or {}
+      limits[hosts.limits[resource]] = amount
+    end
   end
   local kinds, size = #amounts, 0
   for host = 1, #hosts.names do
     local count = math.huge
     for n = 1, kinds do
       local times = (frees[n][host] or 0) / amounts[n]
-      local most = limits[n] and limits[n][hosts.names[host]]
-      if most and amounts[n] > most then times = 0 end
       if times < count then count = times end
       if times < 1 then break end
     end
-    if count >= 1 then
+    if count >= 1 and not (limits and beyond(limits, hosts.names[host])) then
       size, count = size + 1, math.floor(count)
       found[size], holds[host], sum = host, count, sum + count
       if enough and sum >= enough then break end
