@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -74,7 +75,6 @@ OTHER_FILES = 1024
 # For all bodies of requests that are not answered yet; of the largest that are allowed there is room for 4.
 HELD_BYTES = 64 << 20
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-FACTORIES: dict[str, Factory] = {"kubernetes": kubernetes.source, "openstack": openstack.source}
 REAPER = web.AppKey("REAPER", Reaper)
 FILES = web.AppKey("FILES", Files)
 
@@ -99,7 +99,7 @@ def build(
 
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
     several workers is given its `line`, and shows what all of them count. `traces` are ended with it.
-    `factories` make live sources, where not those of FACTORIES.
+    `factories` make live sources, where not those of the configuration.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     files = Files()
@@ -113,7 +113,8 @@ def build(
     reaper = Reaper(store, callbacks)
     gauges = GaugeReader(redis, config.namespace, now)
     live = Live(redis, config.namespace, secrets.token_hex(8), now)
-    sources = Sources(live, FACTORIES if factories is None else factories, reaper.wake, config.source_seconds)
+    makers = _factories(config) if factories is None else factories
+    sources = Sources(live, makers, reaper.wake, config.source_seconds)
 
     async def ready() -> None:
         try:
@@ -196,6 +197,12 @@ def build(
     routes.add(app.router, served)
     app[OPENAPI] = openapi.document(served, guarded=bool(config.tokens_file))
     return app
+
+
+def _factories(config: Config) -> dict[str, Factory]:
+    """The live sources, by their names in a queue's settings; made when a queue first names one."""
+    cloud, resources = config.openstack_cloud, dict(config.openstack_resources)
+    return {"kubernetes": kubernetes.source, "openstack": partial(openstack.source, cloud, resources)}
 
 
 def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:

@@ -97,7 +97,7 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     live = await redis.hgetall(key("observed"))
     assert set(live) == set(await redis.hgetall(key("sources")))
     assert set(live) <= set(await redis.hgetall(key("pools")))
-    assert set(await below("seen:")) <= set(live)
+    assert {*await below("seen:"), *await below("limits:")} <= set(live)
     assert set(await redis.hgetall(key("source_errors"))) <= set(live)
     for name in (await below("releases:")).values():
         entries = await redis.lrange(name, 0, -1)

@@ -79,13 +79,16 @@ def _by_owner(amounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, i
     return {owner: _shown(amounts[owner], sorted(amounts[owner])) for owner in sorted(amounts)}
 
 
-def bounds_of(capacity: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[int, int]]:
-    """Of each resource, what the largest host has and what all hosts have together."""
+def bounds_of(
+    capacity: Mapping[str, Mapping[str, int]], limits: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Of each resource, the most that one instance can take of a host, and what all hosts have together."""
     bounds: dict[str, tuple[int, int]] = {}
-    for amounts in capacity.values():
+    for host, amounts in capacity.items():
+        limit = (limits or {}).get(host, {})
         for resource, amount in amounts.items():
             most, all_ = bounds.get(resource, (0, 0))
-            bounds[resource] = (max(most, amount), all_ + amount)
+            bounds[resource] = (max(most, min(amount, limit.get(resource, amount))), all_ + amount)
     return bounds
 
 
@@ -94,9 +97,11 @@ class Observation:
     """What a live source says of a pool: host → resource → whole number of the resource's unit.
 
     `capacity` is what could be used if the host were empty, `taken` what is used of it, whoever uses it.
-    `projects` where the source says who may use the pool; None where it does not tell.
+    `projects` where the source says who may use the pool; None where it does not tell. `limits` is the most
+    that one instance can take of a host, of resources where that is less than what the host has.
     """
 
     capacity: Mapping[str, Mapping[str, int]]
     taken: Mapping[str, Mapping[str, int]]
     projects: tuple[str, ...] | None = None
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

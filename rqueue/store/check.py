@@ -127,7 +127,7 @@ _FIXED = (
 )
 _SWEPT = (
     *("owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
-    *("line:", "owners:", "shares:", "firsts:", "skipped:", "seen:", "held:", "releases:"),
+    *("line:", "owners:", "shares:", "firsts:", "skipped:", "seen:", "limits:", "held:", "releases:"),
 )
 
 

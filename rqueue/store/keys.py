@@ -33,6 +33,7 @@ KEYS = {
         "hash",
         "<host>/<resource> → what the source of a live pool says is used of it, whoever uses it",
     ),
+    "limits:": ("hash", "<host>/<resource> → the most that one instance takes of it, where that is less"),
     "held:": (
         "zset",
         "running jobs of a live pool: request_id → when (µs) its source sees them; inf: it does",

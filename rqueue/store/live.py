@@ -101,11 +101,12 @@ class Live:
         _check(observation)
         key, type_ = self._keys.of, claim.type
         with answers(type_):
-            was, capacity, seen, *projects = await self._scripts.read(
+            was, capacity, seen, limits, *projects = await self._scripts.read(
                 type_,
                 ("HGET", key(type_, "observed"), pool),
                 ("HGETALL", key(type_, "capacity:") + pool),
                 ("HGETALL", key(type_, "seen:") + pool),
+                ("HGETALL", key(type_, "limits:") + pool),
                 *([("HGETALL", key(type_, "projects"))] if observation.projects is not None else []),
                 of=pool,
             )
@@ -114,6 +115,7 @@ class Live:
         has, sees = mapping(capacity), mapping(seen)
         of_capacity = _changes(has, observation.capacity)
         of_seen = _changes(sees, observation.taken)
+        of_limits = _changes(mapping(limits), observation.limits)
         growth = {
             field: _number(of_capacity.get(field, has.get(field)))
             - _number(has.get(field))
@@ -122,8 +124,8 @@ class Live:
             for field in {*of_capacity, *of_seen}
         }
         gone, new = _of_projects(pool, mapping(projects[0] if projects else []), observation.projects or ())
-        steps = list(_in_steps(of_capacity, of_seen))
-        for at, (capacity_changes, seen_changes) in enumerate(steps):
+        steps = list(_in_steps(of_capacity, of_seen, of_limits))
+        for at, (capacity_changes, seen_changes, limits_changes) in enumerate(steps):
             last = at == len(steps) - 1
             with answers(type_):
                 (wakes,) = await self._scripts.run(
@@ -136,8 +138,9 @@ class Live:
                     began=claim.began,
                     capacity_changes=orjson.dumps(capacity_changes).decode(),
                     seen_changes=orjson.dumps(seen_changes).decode(),
+                    limits_changes=orjson.dumps(limits_changes).decode(),
                     growth=orjson.dumps(growth if last else {}).decode(),
-                    bounds=orjson.dumps(bounds_of(observation.capacity)).decode(),
+                    bounds=orjson.dumps(bounds_of(observation.capacity, observation.limits)).decode(),
                     projects_gone=orjson.dumps(gone).decode(),
                     projects_new=orjson.dumps(new).decode(),
                     last=int(last),
@@ -154,7 +157,7 @@ class Live:
 
 
 def _check(observation: Observation) -> None:
-    hosts = {*observation.capacity, *observation.taken}
+    hosts = {*observation.capacity, *observation.taken, *observation.limits}
     if len(hosts) > MAX_HOSTS:
         raise errors.SourceUnavailable(f"it has {len(hosts)} hosts; at most {MAX_HOSTS} are read of a pool")
     for host in hosts:
@@ -162,7 +165,9 @@ def _check(observation: Observation) -> None:
             raise errors.SourceUnavailable(
                 f"it has a host {host[:80]!r}; expected 1 to {MAX_NAME_BYTES} bytes, and no slash"
             )
-    for amounts in (*observation.capacity.values(), *observation.taken.values()):
+    for amounts in (
+        of for all_ in (observation.capacity, observation.taken, observation.limits) for of in all_.values()
+    ):
         for resource, amount in amounts.items():
             if not 0 <= amount <= MAX_AMOUNT:
                 raise errors.SourceUnavailable(f"it has {amount} of {resource[:80]!r}, which is no amount")
@@ -192,18 +197,13 @@ def _of_projects(pool: str, held: Mapping[str, str], told: Sequence[str]) -> tup
     return gone, [project for project in told if project not in held]
 
 
-def _in_steps(
-    of_capacity: Mapping[str, str], of_seen: Mapping[str, str]
-) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """The changes in parts of bounded size; at least one, which may be empty."""
-    all_ = iter(
-        [(0, field, amount) for field, amount in of_capacity.items()]
-        + [(1, field, amount) for field, amount in of_seen.items()]
-    )
+def _in_steps(*changes: Mapping[str, str]) -> Iterator[tuple[dict[str, str], ...]]:
+    """The changes of some hashes in parts of bounded size; at least one, which may be empty."""
+    all_ = iter([(which, *change) for which, of in enumerate(changes) for change in of.items()])
     empty = True
     while (some := list(islice(all_, FIELDS_AT_ONCE))) or empty:
         empty = False
-        part: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        part: tuple[dict[str, str], ...] = tuple({} for _ in changes)
         for which, field, amount in some:
             part[which][field] = amount
         yield part

@@ -325,6 +325,15 @@ def test_the_api_server_is_reached_where_it_is_asked(part: str) -> None:
     assert ([443, 6443], None) not in opened(policy)
 
 
+def test_openstack_is_reached_at_its_ports_with_its_secret() -> None:
+    given = {**values("openstack"), "networkPolicy": {"callbacksTo": PEERS}}
+    assert ([5000, 8774, 8778], None) in opened(given)
+    pod = render(given).one("Deployment", RELEASE)["spec"]["template"]["spec"]
+    (mounted,) = (found for found in pod["volumes"] if found["name"] == "openstack")
+    assert mounted["secret"] == {"secretName": "rqueue-clouds", "defaultMode": 0o440}
+    assert {"name": "RQUEUE_OPENSTACK_CLOUD", "value": "east"} in pod["containers"][0]["env"]
+
+
 def test_with_peers_for_everything_nothing_is_open_to_anywhere_but_names() -> None:
     given = values("network-policy-redis")
     policy = given["networkPolicy"]

@@ -389,6 +389,64 @@ async def test_an_error_is_shown_until_the_next_observation(store, live):
     assert (await store.pool("vm", "default")).error is None
 
 
+# --- what one instance takes -------------------------------------------------------------------------
+
+
+async def see_limits(live, limits, **hosts):
+    claim = await live.claim("vm", LEASE_MS)
+    return await live.observe(claim, "default", Observation(hosts, {}, limits=limits))
+
+
+async def test_an_instance_goes_where_it_may_take_so_much(store, live, redis, namespace):
+    await declare_live(store)
+    await see_limits(live, {"a": {"cpus": 4}}, a={"cpus": 32}, b={"cpus": 8})
+    await create(store, "big", instances=[{"cpus": 5}])
+    await create(store, "many", instances=[{"cpus": 4}] * 8)
+    assert await admit(store) == ["big", "many"]
+    assert (await store.get("vm", "big")).placement == ("b",)
+    assert (await store.get("vm", "many")).placement == ("a",) * 8
+    await invariants.check(redis, namespace)
+
+
+async def test_more_than_any_host_gives_one_instance_never_fits(store, live):
+    await declare_live(store)
+    await see_limits(live, {"a": {"cpus": 4}, "b": {"cpus": 6}}, a={"cpus": 32}, b={"cpus": 8})
+    await create(store, "a", instances=[{"cpus": 7}])
+    await create(store, "b", instances=[{"cpus": 5, "slots": 0}])
+    assert await admit(store) == ["b"]
+    assert (await store.get("vm", "a")).reason == Reason.NEVER_FITS
+    # One more of those is for b, which has no room; then the source gives more.
+    await create(store, "c", instances=[{"cpus": 5}])
+    assert await admit(store) == []
+    assert (await store.get("vm", "c")).reason == Reason.WAITING_FOR_CAPACITY
+    assert await see_limits(live, {"a": {"cpus": 8}}, a={"cpus": 32}, b={"cpus": 8}) is True
+    assert await admit(store) == ["a", "c"]
+
+
+async def test_a_release_keeps_to_it_too(store, live):
+    await declare_live(store)
+    await see_limits(live, {"a": {"cpus": 4}}, a={"cpus": 8}, b={"cpus": 6})
+    await create(store, "small", instances=[{"cpus": 4}, {"cpus": 4}])
+    await create(store, "on-b", instances=[{"cpus": 6}])
+    assert await admit(store) == ["small", "on-b"]
+    await create(store, "next", instances=[{"cpus": 6}])
+    assert await admit(store) == []
+    await store.transition("vm", "small", DELETE)
+    assert await admit(store) == []
+    await store.transition("vm", "on-b", DELETE)
+    assert await admit(store) == ["next"]
+    assert (await store.get("vm", "next")).placement == ("b",)
+
+
+@pytest.mark.parametrize("written", ["nan", "inf", "nonsense", "-1", "1e400"])
+async def test_a_limit_that_nobody_wrote_is_none_or_is_kept_to(store, live, redis, namespace, written):
+    await declare_live(store)
+    await see_limits(live, {}, a={"cpus": 8})
+    await redis.hset(Keys(namespace).of("vm", "limits:") + "default", mapping={"a/cpus": written, "a": "1"})
+    await create(store, "a", instances=[{"cpus": 6}])
+    assert await admit(store) == ([] if written == "-1" else ["a"])
+
+
 # --- fencing -----------------------------------------------------------------------------------------
 
 

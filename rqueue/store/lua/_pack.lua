@@ -1,6 +1,6 @@
 -- pack: which hosts take a job's instances.
 --
--- KEYS    capacity: used: seen: pools
+-- KEYS    capacity: used: seen: limits: pools
 -- NEEDS   clock
 --
 -- Best-fit decreasing on the dominant share: instances in falling order of the largest share that
@@ -49,7 +49,16 @@ local function read(hosts, fields, held)
 end
 
 local function no_hosts()
-  return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
+  return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {}, limits = {} }
+end
+
+-- Of hosts that have such limits, the most that one instance takes of a resource: resource → host's name → amount.
+local function limit(hosts, field, amount)
+  local name, resource = string.match(field, "^([^/]*)/(.*)$")
+  local most = finite(amount)
+  if not name or not most then return end
+  if not hosts.limits[resource] then hosts.limits[resource] = {} end
+  hosts.limits[resource][name] = most
 end
 
 -- Add what a source sees of fields to what is promised of them.
@@ -74,7 +83,11 @@ local function hosts_of(pool, live)
       fields[#fields + 1], amounts[#amounts + 1] = seen[i], seen[i + 1]
     end
     add_seen(held, fields, amounts)
-    work = work + #fields / 4
+    local limits = redis.call("HGETALL", limits_ .. pool)
+    for i = 1, #limits, 2 do
+      limit(hosts, limits[i], limits[i + 1])
+    end
+    work = work + #fields / 4 + #limits / 8
   end
   read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
   return hosts
@@ -93,7 +106,12 @@ local function host_of(pool, name, shape, live)
     held[fields[i]] = used or nil
     has[i * 2 - 1], has[i * 2] = fields[i], amounts[i] or ""
   end
-  if live then add_seen(held, fields, redis.call("HMGET", seen_ .. pool, unpack(fields))) end
+  if live then
+    add_seen(held, fields, redis.call("HMGET", seen_ .. pool, unpack(fields)))
+    for i, most in ipairs(redis.call("HMGET", limits_ .. pool, unpack(fields))) do
+      limit(hosts, fields[i], most)
+    end
+  end
   read(hosts, has, held)
   return hosts
 end
@@ -115,17 +133,31 @@ local function emptied(hosts)
     end
   end
   work = work + #hosts.names / 2
-  return { names = hosts.names, capacity = hosts.capacity, free = free, full = full, spent = {} }
+  return {
+    names = hosts.names, capacity = hosts.capacity, free = free, full = full, spent = {}, limits = hosts.limits,
+  }
+end
+
+-- Whether an instance asks for more than it may take of a host: the limits by host → what it asks for.
+local function beyond(limits, host)
+  for most, amount in pairs(limits) do
+    if most[host] and amount > most[host] then return true end
+  end
+  return false
 end
 
 -- How many instances of a shape each host has room for in some columns; stops when there is room for
 -- `enough`, where that is given. Returns the hosts that hold any, how many each does, and all together.
 local function room(hosts, columns, shape, enough)
   local found, holds, sum = {}, {}, 0
-  local amounts, frees = {}, {}
+  local amounts, frees, limits = {}, {}, nil
   for resource, amount in pairs(shape) do
     if not columns[resource] then return found, holds, 0 end
     amounts[#amounts + 1], frees[#frees + 1] = amount, columns[resource]
+    if hosts.limits[resource] then
+      limits = limits or {}
+      limits[hosts.limits[resource]] = amount
+    end
   end
   local kinds, size = #amounts, 0
   for host = 1, #hosts.names do
@@ -135,7 +167,7 @@ local function room(hosts, columns, shape, enough)
       if times < count then count = times end
       if times < 1 then break end
     end
-    if count >= 1 then
+    if count >= 1 and not (limits and beyond(limits, hosts.names[host])) then
       size, count = size + 1, math.floor(count)
       found[size], holds[host], sum = host, count, sum + count
       if enough and sum >= enough then break end

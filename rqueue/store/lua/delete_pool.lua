@@ -1,6 +1,6 @@
 -- delete_pool: forget a pool. Its waiting jobs stay in line with the reason no_pool.
 --
--- KEYS    pools projects sources observed source_errors capacity: seen: held: quotas: job:
+-- KEYS    pools projects sources observed source_errors capacity: seen: limits: held: quotas: job:
 -- NEEDS   clock order owners job
 -- ARGV    pool actor
 -- REPLY   nothing more
@@ -11,7 +11,7 @@ local held = redis.call("HGETALL", projects)
 for i = 1, #held, 2 do
   if held[i + 1] == pool then redis.call("HDEL", projects, held[i]) end
 end
-redis.call("DEL", capacity_ .. pool, seen_ .. pool, quotas_ .. pool, releases_ .. pool)
+redis.call("DEL", capacity_ .. pool, seen_ .. pool, limits_ .. pool, quotas_ .. pool, releases_ .. pool)
 for _, hash in ipairs({ sources, observed, source_errors }) do redis.call("HDEL", hash, pool) end
 -- What a source saw itself nobody sees any more: it is charged again, until one sees it again.
 for _, id in ipairs(redis.call("ZRANGEBYSCORE", held_ .. pool, "inf", "inf")) do

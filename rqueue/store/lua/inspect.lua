@@ -2,7 +2,7 @@
 -- belong there? What does not is told, and with `repair` taken out; a field that a hash lost and its place tells
 -- is given back.
 --
--- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: held: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
+-- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: limits: held: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
 -- NEEDS   clock order owners job pack aside
 -- ARGV    repair place kind cursor count
 -- REPLY   the cursor of the next part, "0" at the end, then of each fault {code, key, request_id, more about it}
@@ -132,6 +132,7 @@ look["capacity:"] = function(field, amount)
 end
 
 look["seen:"] = look["capacity:"]
+look["limits:"] = look["capacity:"]
 
 look["held:"] = function(id, moment)
   local job = load(id)

@@ -1,8 +1,8 @@
 -- observe: write what a source says of a live pool, and end the charges of jobs whose use it shows by then.
 --
--- KEYS    reader sources observed source_errors pools projects heads wake capacity: seen: held: blocked: pool: job:
+-- KEYS    reader sources observed source_errors pools projects heads wake capacity: seen: limits: held: blocked: pool: job:
 -- NEEDS   clock order owners job live
--- ARGV    replica pool found_by was began capacity_changes seen_changes growth bounds projects_gone projects_new last most
+-- ARGV    replica pool found_by was began capacity_changes seen_changes limits_changes growth bounds projects_gone projects_new last most
 -- REPLY   1 where the pool is to be examined, else 0
 -- ERRORS  lost_claim
 --
@@ -41,6 +41,7 @@ local function write(key, changes)
 end
 
 local other_hosts = write(capacity_ .. pool, capacity_changes)
+other_hosts = write(limits_ .. pool, limits_changes) or other_hosts
 write(seen_ .. pool, seen_changes)
 if last ~= "1" then
   redis.call("HSET", observed, pool, "0")
