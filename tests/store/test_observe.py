@@ -277,7 +277,8 @@ async def test_a_lease_that_lapses_gives_back_what_is_charged_and_no_more(
 
 
 async def test_a_bounded_number_of_charges_ends_at_once(store, live, monkeypatch, redis, namespace):
-    monkeypatch.setattr(module, "CHARGES_AT_ONCE", 3)
+    monkeypatch.setattr(module, "CHARGES_AT_ONCE", 1)
+    monkeypatch.setattr(module, "CHARGING_STEPS", 2)
     await declare_live(store)
     await see(live, n={"slots": 5})
     names = [f"j{n}" for n in range(5)]
