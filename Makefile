@@ -5,17 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test soak reliability lint chart bench policies lock audit sbom image debian clean
+.PHONY: help install demo demo-openstack test soak reliability lint chart bench policies lock audit sbom image debian clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with rqueue in it
 
 demo: $(VENV)/.installed ## show the main job; ARGS=--once ends by itself
 	@$(BIN)/rqueue demo $(ARGS)
 
-test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest, such as -n0 for one process
+demo-openstack: $(VENV)/.developing .venv-placement/.installed ## show a pool that OpenStack's Placement fills; ARGS=--once ends by itself
+	@$(BIN)/python -m tests.demo_openstack $(ARGS)
+
+test: $(VENV)/.developing .venv-checkov/.installed .venv-keystone/.installed .venv-placement/.installed debian lint ## every test ring, lint, types and import contracts; ARGS go to pytest, such as -n0 for one process
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(VENV)/.developing ## everything breaks under load for 20 minutes; ARGS=--seconds=60 for less, ARGS=--seed=N to repeat one
@@ -62,7 +65,7 @@ image: ## build the image; ENGINE=podman builds it with that, ARGS go to it
 	$(ENGINE) build --tag rqueue --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) $(ARGS) .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .venv-checkov .venv-keystone build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-checkov .venv-keystone .venv-placement build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 SHELL := bash
 ENGINE ?= docker
@@ -104,6 +107,12 @@ $(VENV)/.benching: $(VENV)/.installed
 	@echo "adding a Keystone in .venv-keystone"
 	@$(BIN)/python -m venv .venv-keystone && .venv-keystone/bin/pip install --quiet --disable-pip-version-check 'keystone ==30.*' 'waitress ==3.*' \
 	&& touch $@ || { rm -rf .venv-keystone; echo "could not: what needs it is left out"; }
+
+# A real Placement for the tests and the demo, 130 MB in half a minute; with keystonemiddleware it asks a Keystone who calls.
+.venv-placement/.installed: | $(VENV)/bin/python
+	@echo "adding a Placement in .venv-placement"
+	@$(BIN)/python -m venv .venv-placement && .venv-placement/bin/pip install --quiet --disable-pip-version-check 'openstack-placement ==16.*' 'keystonemiddleware ==13.*' 'waitress ==3.*' \
+	&& touch $@ || { rm -rf .venv-placement; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
 DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus faketime:faketime

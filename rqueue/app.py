@@ -13,9 +13,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -24,17 +25,20 @@ from yarl import URL
 
 from rqueue import identity, metrics, tls, tokens
 from rqueue.callbacks import Callbacks
+from rqueue.capacity import kubernetes, openstack
 from rqueue.config import Config, traced, words
 from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
 from rqueue.reaper import TICK_SECONDS, Reaper, ended
+from rqueue.sources import Factory, Sources
 from rqueue.store.check import Check, Fault
 from rqueue.store.cluster import Cluster
 from rqueue.store.connect import connect
 from rqueue.store.embedded import embedded, running
 from rqueue.store.gauges import GaugeReader
 from rqueue.store.keys import Keys
+from rqueue.store.live import Live
 from rqueue.store.pipeline import Pipeline, Replicas
 from rqueue.store.store import Store
 from rqueue.supervisor import Line, supervise
@@ -42,7 +46,18 @@ from rqueue.traces import Traces, exported
 from rqueue.web import openapi, routes
 from rqueue.web.auth import AUTH, Auth
 from rqueue.web.connections import Limits
-from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, METRICS, OPENAPI, READY, STORE, TRACES, WAKE
+from rqueue.web.context import (
+    CHECK_CALLBACK,
+    CLAIM,
+    FOLLOW,
+    METRICS,
+    OPENAPI,
+    READ_SOURCE,
+    READY,
+    STORE,
+    TRACES,
+    WAKE,
+)
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -78,11 +93,13 @@ def build(
     now: Callable[[], int] | None = None,
     line: Line | None = None,
     traces: Traces | None = None,
+    factories: Mapping[str, Factory] | None = None,
 ) -> web.Application:
     """The application for a Redis; `now` is the clock of a test, in microseconds.
 
     With an `inbox_url`, as on the embedded server, it serves an inbox there and may call loopback. One of
     several workers is given its `line`, and shows what all of them count. `traces` are ended with it.
+    `factories` make live sources, where not those of the configuration.
     """
     app = web.Application(middlewares=[one_error_shape], client_max_size=config.max_body)
     files = Files()
@@ -95,6 +112,9 @@ def build(
     callbacks = _callbacks(config, guard, inbox_url, files, traces)
     reaper = Reaper(store, callbacks)
     gauges = GaugeReader(redis, config.namespace, now)
+    live = Live(redis, config.namespace, secrets.token_hex(8), now)
+    makers = _factories(config) if factories is None else factories
+    sources = Sources(live, makers, reaper.wake, config.source_seconds)
 
     async def ready() -> None:
         try:
@@ -155,12 +175,19 @@ def build(
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
+    async def reading(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(sources.run())
+        yield
+        await ended([task])
+        await sources.stop()
+
     app[STORE], app[REAPER], app[FILES] = store, reaper, files
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
+    app[READ_SOURCE] = sources.wake
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app[TRACES] = traces
     # Telling ends last: a worker that says nothing for long is killed, also while it finishes its work.
-    app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story])
+    app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story, reading])
     served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
@@ -170,6 +197,12 @@ def build(
     routes.add(app.router, served)
     app[OPENAPI] = openapi.document(served, guarded=bool(config.tokens_file))
     return app
+
+
+def _factories(config: Config) -> dict[str, Factory]:
+    """The live sources, by their names in a queue's settings; made when a queue first names one."""
+    cloud, resources = config.openstack_cloud, dict(config.openstack_resources)
+    return {"kubernetes": kubernetes.source, "openstack": partial(openstack.source, cloud, resources)}
 
 
 def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> None:

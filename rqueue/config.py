@@ -67,6 +67,16 @@ def words(written: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[\s,]+", written) if word)
 
 
+def _resources(written: str) -> tuple[tuple[str, str], ...]:
+    pairs = tuple((name, class_) for name, _, class_ in (word.rpartition("=") for word in words(written)))
+    names, classes = {name for name, _ in pairs}, {class_ for _, class_ in pairs}
+    if not all(name and re.fullmatch(r"[A-Z0-9_]{1,255}", class_) for name, class_ in pairs):
+        raise ValueError("expected words such as VCPU=VCPU GPU=PGPU: a resource, and its class in capitals")
+    if not len(names) == len(classes) == len(pairs):
+        raise ValueError("expected each resource and each class once")
+    return pairs
+
+
 SETTINGS = (
     Setting("HOST", "127.0.0.1", str, "the address to listen on; without RQUEUE_TOKENS_FILE only loopback"),
     Setting("PORT", "8080", _number(0, 65535), "the port to listen on; 0 takes a free one"),
@@ -174,6 +184,24 @@ SETTINGS = (
     Setting("CALLBACK_DENY", "", words, "CIDRs and host globs that may never be called; stronger than allow"),
     Setting("CALLBACK_TIMEOUT", "15", _number(1, 300), "how long one try of a callback may take, in seconds"),
     Setting(
+        "SOURCE_SECONDS",
+        "10",
+        _number(1, 3600),
+        "how often a live source of capacity is read, in seconds; less than a queue's stale_after",
+    ),
+    Setting(
+        "OPENSTACK_CLOUD",
+        "",
+        str,
+        "which cloud of clouds.yaml the source openstack asks; empty: that of OS_CLOUD, or of the other OS_*",
+    ),
+    Setting(
+        "OPENSTACK_RESOURCES",
+        "VCPU=VCPU Memory=MEMORY_MB Disk=DISK_GB",
+        _resources,
+        "what jobs ask of the source openstack: all resources, each with its resource class in Placement",
+    ),
+    Setting(
         "LOG_FORMAT", "text", _choice("text", "json"), "text for people, json for one JSON object an event"
     ),
     Setting(
@@ -218,6 +246,9 @@ class Config:
     callback_allow: tuple[str, ...]
     callback_deny: tuple[str, ...]
     callback_timeout: int
+    source_seconds: int
+    openstack_cloud: str
+    openstack_resources: tuple[tuple[str, str], ...]
     log_format: str
     log_level: str
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -44,18 +44,27 @@ console = Console()
 def run(once: bool) -> int:
     """Show the main job; returns the exit status: 0 when every callback came."""
     try:
-        return asyncio.run(_demo(once))
+        return asyncio.run(shown(MainStory, once))
     except KeyboardInterrupt:
         return 0
 
 
-async def _demo(once: bool) -> int:
+async def shown(
+    story_of: "Callable[[aiohttp.ClientSession, Receiver], Story]",
+    once: bool,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Tell a story on a service of its own, which has this `environment` too.
+
+    Returns the exit status: 1 when it did not end well. Unless `once`, the service goes on until a signal.
+    """
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(_receiver(secret))
-        url = await stack.enter_async_context(_service(secret, 0 if once or not _free(PORT) else PORT))
+        port = 0 if once or not _free(PORT) else PORT
+        url = await stack.enter_async_context(_service(secret, port, environment or {}))
         client = await stack.enter_async_context(aiohttp.ClientSession(url))
-        story = _Story(client, receiver)
+        story = story_of(client, receiver)
         try:
             await story.tell()
         except (TimeoutError, aiohttp.ClientError) as error:
@@ -64,10 +73,9 @@ async def _demo(once: bool) -> int:
         if once:
             return 0
         await story.refill()
-        console.print(f"\nThe service goes on at [bold]{url}[/]; another three jobs wait. Try:")
+        console.print(f"\nThe service goes on at [bold]{url}[/]; jobs wait there. Try:")
         console.print(
-            f"  curl {url}/v1/vm/\n  curl {url}/queues/vm\n  curl {url}/inbox/\nCtrl-C ends it.",
-            highlight=False,
+            "".join(f"  curl {url}{path}\n" for path in story.PATHS) + "Ctrl-C ends it.", highlight=False
         )
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,7 +84,7 @@ async def _demo(once: bool) -> int:
     return 0
 
 
-class _Receiver:
+class Receiver:
     """A client's end: takes callbacks, checks them, and hands them over one by one."""
 
     def __init__(self, secret: str) -> None:
@@ -91,10 +99,46 @@ class _Receiver:
         return web.Response()
 
 
-class _Story:
-    def __init__(self, client: aiohttp.ClientSession, receiver: _Receiver) -> None:
+class Story:
+    """What is shown, by HTTP only. What does not come raises TimeoutError, what is refused ClientError."""
+
+    PATHS: tuple[str, ...] = ("/v1/vm/", "/queues/vm", "/inbox/")
+
+    def __init__(self, client: aiohttp.ClientSession, receiver: Receiver) -> None:
         self._client = client
         self._receiver = receiver
+
+    async def tell(self) -> None:
+        """The whole story."""
+        raise NotImplementedError
+
+    async def refill(self) -> None:
+        """Leave something to look at."""
+
+    async def _ask(self, method: str, path: str, body: object = None) -> Any:
+        async with self._client.request(method, path, json=body) as response:
+            answer = await response.json()
+            if not answer["ok"]:
+                raise aiohttp.ClientError(answer["error"]["message"])
+            return answer.get("data")
+
+    async def _release(self, *request_ids: str) -> None:
+        for request_id in request_ids:
+            await self._ask("DELETE", f"/v1/vm/{request_id}")
+        console.print(f"released: {', '.join(request_ids)}")
+
+    async def _called(self, count: int) -> None:
+        async with asyncio.timeout(CALL_SECONDS):
+            for _ in range(count):
+                job = await self._receiver.arrived.get()
+                console.print(
+                    f"[green]callback[/] for [b]{job['RequestID']}[/] on {', '.join(job['Placement'])}"
+                    f" [dim](signature good, id {job['id']})[/]"
+                )
+
+
+class MainStory(Story):
+    """What the service is for."""
 
     async def tell(self) -> None:
         """The whole story. Raises TimeoutError when a callback does not come."""
@@ -139,13 +183,6 @@ class _Story:
 
     # --- by HTTP -----------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, path: str, body: object = None) -> Any:
-        async with self._client.request(method, path, json=body) as response:
-            answer = await response.json()
-            if not answer["ok"]:
-                raise aiohttp.ClientError(answer["error"]["message"])
-            return answer.get("data")
-
     async def _post(self, request_id: str, owner: str, count: int = 1, **amounts: int) -> None:
         instances = [{"Memory": 1024, "Disk": 10, **amounts}] * count
         data = {"instances": instances, "project": "project id"}
@@ -155,20 +192,6 @@ class _Story:
             "/v1/vm/",
             {"request_id": request_id, "owner_id": owner, "data": data, "callback": callback},
         )
-
-    async def _release(self, *request_ids: str) -> None:
-        for request_id in request_ids:
-            await self._ask("DELETE", f"/v1/vm/{request_id}")
-        console.print(f"released: {', '.join(request_ids)}")
-
-    async def _called(self, count: int) -> None:
-        async with asyncio.timeout(CALL_SECONDS):
-            for _ in range(count):
-                job = await self._receiver.arrived.get()
-                console.print(
-                    f"[green]callback[/] for [b]{job['RequestID']}[/] on {', '.join(job['Placement'])}"
-                    f" [dim](signature good, id {job['id']})[/]"
-                )
 
     async def _seed_called(self) -> None:
         """Wait for the seed's job: its callback is not absolute, so it goes to the service's own inbox."""
@@ -202,8 +225,8 @@ class _Story:
 
 
 @asynccontextmanager
-async def _receiver(secret: str) -> AsyncIterator[_Receiver]:
-    receiver = _Receiver(secret)
+async def _receiver(secret: str) -> AsyncIterator[Receiver]:
+    receiver = Receiver(secret)
     app = web.Application()
     app.router.add_post("/{path:.*}", receiver.take)
     runner = web.AppRunner(app, access_log=None)
@@ -217,7 +240,7 @@ async def _receiver(secret: str) -> AsyncIterator[_Receiver]:
 
 
 @asynccontextmanager
-async def _service(secret: str, port: int) -> AsyncIterator[str]:
+async def _service(secret: str, port: int, more: Mapping[str, str]) -> AsyncIterator[str]:
     """`rqueue serve` on a data directory of its own; its URL."""
     with tempfile.TemporaryDirectory(prefix="rqueue-demo-") as data_dir:
         # What the shell has set for another service is not for this one.
@@ -227,6 +250,7 @@ async def _service(secret: str, port: int) -> AsyncIterator[str]:
             "RQUEUE_PORT": str(port),
             "RQUEUE_CALLBACK_SECRETS": secret,
             "RQUEUE_LOG_FORMAT": "json",
+            **more,
         }
         process = await asyncio.create_subprocess_exec(
             *_command(), env=environment, stderr=asyncio.subprocess.PIPE, start_new_session=True

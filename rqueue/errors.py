@@ -182,6 +182,12 @@ class ProjectTaken(Conflict):
     code = "project_taken"
 
 
+class WrongSource(Conflict):
+    """The pools of a queue are those of its source, which can be changed only while there are none."""
+
+    code = "wrong_source"
+
+
 class SourceUnavailable(Unavailable):
     """The source of a pool's capacity could not be read."""
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+from rqueue import apiserver
 from rqueue.domain.caller import Caller, Role
 from rqueue.errors import IdentityUnavailable, Refused
 
@@ -30,20 +31,11 @@ async def kubernetes(audience: str) -> AsyncIterator[Review]:
     With an audience only tokens that were made for it are good. Raises Refused where there is no cluster.
     """
     try:
-        from kubernetes_asyncio import client, config
-    except ImportError:
-        raise Refused("RQUEUE_AUTH_KUBERNETES needs the extra: pip install 'rqueue[kubernetes]'") from None
-    # At level debug it logs the answers, and those hold the tokens.
-    logging.getLogger("kubernetes_asyncio").setLevel(logging.INFO)
-    settings = client.Configuration()
-    try:
-        # The pod's own token changes every hour; what this loads reads its file again every minute.
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        try:
-            await config.load_kube_config(client_configuration=settings)
-        except config.ConfigException as error:
-            raise Refused(f"RQUEUE_AUTH_KUBERNETES: no cluster to ask: {error}") from None
+        settings = await apiserver.settings()
+    except Refused as error:
+        raise Refused(f"RQUEUE_AUTH_KUBERNETES: {error.message}") from None
+    from kubernetes_asyncio import client
+
     async with client.ApiClient(settings) as api:
         reviews = client.AuthenticationV1Api(api)
 

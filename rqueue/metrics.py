@@ -143,6 +143,11 @@ USED = Gauge("rqueue_used", "What calling and running jobs hold of it.", *POOLS)
 FREE = Gauge(
     "rqueue_free", "What its hosts have left; a host that holds more than it has counts as 0.", *POOLS
 )
+SOURCE_AGE = Gauge(
+    "rqueue_source_age_seconds",
+    "Since the last observation of a live pool began; since 1970 where there was none.",
+    *("type", "pool"),
+)
 LATE = Gauge(
     "rqueue_due_late_seconds", "How late the most overdue job of a queue is to be looked at.", "type"
 )
@@ -152,7 +157,7 @@ REDIS_UP = Gauge(
     "rqueue_redis_up", "1 where Redis answered the scrape; else what is read from it is missing."
 )
 REAPER_LAG = Gauge("rqueue_reaper_lag_seconds", "Since the end of the reaper's last whole tick.")
-OF_QUEUES = (QUEUE_JOBS, OLDEST_AGE, RUNNING, PAUSED, CAPACITY, USED, FREE, LATE, DAMAGED)
+OF_QUEUES = (QUEUE_JOBS, OLDEST_AGE, RUNNING, PAUSED, CAPACITY, USED, FREE, SOURCE_AGE, LATE, DAMAGED)
 
 ADMISSIONS = Counted(
     "rqueue_admissions_total", "Jobs whose turn came and who got their capacity.", "type", "pool"
@@ -168,6 +173,12 @@ LAPSED = Counted(
     "rqueue_lapsed_total",
     "Jobs that time ended: failed (not called within call_deadline) or expired (the lease lapsed).",
     *("type", "status"),
+)
+SOURCE = Counted(
+    "rqueue_source_seconds", "How long a live source was read for all its pools.", "source", buckets=CALLS
+)
+SOURCE_ERRORS = Counted(
+    "rqueue_source_errors_total", "Pools that could not be read of a live source, each time.", "source"
 )
 HTTP_REQUESTS = Counted("rqueue_http_requests_total", "Requests answered.", "method", "route", "status")
 HTTP_REQUEST = Counted(

@@ -50,6 +50,9 @@ class Cluster:
         said = {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {}, "spec": spec}
         return web.json_response({**said, "status": status}, status=201)
 
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/apis/authentication.k8s.io/v1/tokenreviews", self.review)]
+
     def is_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As a pod has it: the environment, and the mounted files of its own ServiceAccount."""
         (self.folder / "token").write_text("own")
@@ -79,18 +82,26 @@ class Cluster:
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Cluster]:
-    """An API server behind a certificate of its own."""
-    cluster, authority = Cluster(folder), trustme.CA()
+    """An API server that reviews tokens."""
+    cluster = Cluster(folder)
+    async with served(cluster):
+        yield cluster
+
+
+@asynccontextmanager
+async def served(cluster: Cluster) -> AsyncIterator[None]:
+    """Have it answer, behind a certificate of its own."""
+    folder, authority = cluster.folder, trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.crt"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     app = web.Application()
-    app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", cluster.review)
+    app.add_routes(cluster.routes())
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     cluster.port = runner.addresses[0][1]
     try:
-        yield cluster
+        yield
     finally:
         await runner.cleanup()

@@ -11,7 +11,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from rqueue import config as configuration
 from rqueue.config import Config
 from rqueue.domain.job import Draft
 from rqueue.reaper import Reaper
+from rqueue.sources import Factory
 from rqueue.store import embedded as embedding
 from rqueue.store.connect import connect
 from rqueue.store.pipeline import Pipeline
@@ -314,12 +315,16 @@ def config_of(namespace: str, **changes: Any) -> Config:
 
 @asynccontextmanager
 async def serving(
-    config: Config, redis_url: str, now: Callable[[], int] | None = None, traces: Traces | None = None
+    config: Config,
+    redis_url: str,
+    now: Callable[[], int] | None = None,
+    traces: Traces | None = None,
+    factories: Mapping[str, Factory] | None = None,
 ) -> AsyncIterator[Service]:
     """The whole service on a free port, on a real server."""
     sock = composition.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    app = composition.build(config, redis_url, f"{url}/inbox/", now, traces=traces)
+    app = composition.build(config, redis_url, f"{url}/inbox/", now, traces=traces, factories=factories)
     async with (
         listening(app, sock, grace=0.1),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,

@@ -64,9 +64,13 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
 
     charged: dict[str, Counter[str]] = {}
     usage: dict[str, Counter[str]] = {}
-    for job in jobs.values():
+    for request_id, job in jobs.items():
         assert ("Placement" in job) == (job["Status"] in ADMITTED)
         assert ("DeletedAt" in job) == (job["Status"] in ENDED)
+        if "Observed" in job:
+            # Its source sees it, so that its hosts are not charged.
+            assert job["Status"] == "running"
+            assert await redis.zscore(key("held:") + job["Pool"], request_id) == float("inf")
         if job["Status"] in ADMITTED:
             hosts = iter(json.loads(job["Placement"]))
             counter = charged.setdefault(job["Pool"], Counter())
@@ -75,14 +79,30 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
                 for _ in range(count):
                     host = next(hosts)
                     for resource, amount in shape.items():
-                        counter[f"{host}/{resource}"] += amount
                         held[f"{coded(job['OwnerID'])}/{resource}"] += amount
+                        if "Observed" not in job:
+                            counter[f"{host}/{resource}"] += amount
             assert next(hosts, None) is None
     for prefix, sums in (("used:", charged), ("usage:", usage)):
         there = {pool: await redis.hgetall(name) for pool, name in (await below(prefix)).items()}
         assert {p: {f: int(a) for f, a in of.items()} for p, of in there.items()} == {
             p: dict(c) for p, c in sums.items() if c
         }
+
+    for pool, name in (await below("held:")).items():
+        for request_id, moment in (await zset(name)).items():
+            assert jobs[request_id]["Status"] == "running"
+            assert jobs[request_id]["Pool"] == pool
+            assert ("Observed" in jobs[request_id]) == (moment == float("inf"))
+    live = await redis.hgetall(key("observed"))
+    assert set(live) == set(await redis.hgetall(key("sources")))
+    assert set(live) <= set(await redis.hgetall(key("pools")))
+    assert {*await below("seen:"), *await below("limits:")} <= set(live)
+    assert set(await redis.hgetall(key("source_errors"))) <= set(live)
+    for name in (await below("releases:")).values():
+        entries = await redis.lrange(name, 0, -1)
+        # What a hand edit wrote is left out by who reads it.
+        assert 0 < len(entries) < 192
 
     due = await zset(key("due"))
     for request_id in due:

@@ -20,6 +20,7 @@ PYTHON = Path(__file__).parents[1] / ".venv-keystone" / "bin" / "python"
 MANAGE = PYTHON.with_name("keystone-manage")
 INSTALLED = PYTHON.parents[1] / ".installed"
 START_SECONDS = 60
+REGION = "here"
 PASSWORD = "a password for nothing else"
 # Keystone reads the command line too, and wants none.
 SERVE = """
@@ -70,6 +71,12 @@ class Keystone:
             self.call("PUT", f"/projects/{project}/users/{user}/roles/{found['id']}")
         return user
 
+    def endpoint(self, type_: str, url: str) -> None:
+        """Where a service is from now on, in REGION, as the catalogue of tokens says."""
+        service = self.call("POST", "/services", {"service": {"type": type_, "name": type_}})["service"]
+        body = {"service_id": service["id"], "interface": "public", "url": url, "region_id": REGION}
+        self.call("POST", "/endpoints", {"endpoint": body})
+
     def token(self, user: str, scope: Any = None) -> str:
         """A token of a user, for the scope, such as {"project": {"id": …}}."""
         password = {"user": {"id": user, "password": PASSWORD}}
@@ -103,7 +110,10 @@ def running(folder: Path) -> Iterator[Keystone]:
             ("db_sync",),
             ("fernet_setup", *owner),
             ("credential_setup", *owner),
-            ("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-public-url", found.url),
+            (
+                *("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-public-url", found.url),
+                *("--bootstrap-region-id", REGION),
+            ),
         ):
             subprocess.run([MANAGE, "--config-file", config, *words], check=True, stdout=log, stderr=log)
         server = subprocess.Popen(

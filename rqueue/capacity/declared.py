@@ -8,10 +8,9 @@ from typing import Any
 
 from rqueue.domain.demand import amounts
 from rqueue.domain.job import MAX_NAME_BYTES
-from rqueue.domain.pool import Pool
+from rqueue.domain.pool import MAX_HOSTS, Pool
 from rqueue.errors import Invalid, UnknownField
 
-MAX_HOSTS = 5_000
 MAX_PROJECTS = 10_000
 MAX_QUOTAS = 10_000
 _FIELDS = ("hosts", "projects", "quotas")

@@ -9,6 +9,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from rqueue.domain.estimate import Estimate
+
 # The largest number that a double, and so a sorted set's score, tells from its neighbours.
 MAX_PRIORITY = 2**53 - 1
 MAX_NAME_BYTES = 256
@@ -59,6 +61,7 @@ class Reason(StrEnum):
 
     PAUSED = "paused"
     NO_POOL = "no_pool"
+    SOURCE_STALE = "source_stale"
     NEVER_FITS = "never_fits"
     OVER_QUOTA = "over_quota"
     BEHIND = "behind"
@@ -109,6 +112,8 @@ class Job(NamedTuple):
     ahead: int | None = None
     reason: Reason | None = None
     traceparent: str | None = None
+    words: str | None = None
+    estimate: Estimate | None = None
 
     def document(self) -> dict[str, Any]:
         """The job as clients see it: the seed's fields in the seed's order, then what applies."""
@@ -129,8 +134,12 @@ class Job(NamedTuple):
         if self.position is not None:
             document["Position"] = self.position
             document["Ahead"] = self.ahead
-            document["Reason"] = self.reason
+            document["Reason"] = f"{self.reason}: {self.words}" if self.words else self.reason
             document["EstimatedStart"] = None
+            if (found := self.estimate) is not None:
+                document["EstimatedStart"] = written(found.start)
+                document["EstimatedSpread"] = [written(found.early), written(found.late)]
+                document["EstimateBasis"] = found.basis(self.pool)
         if self.placement is not None:
             document["Placement"] = self.placement
         if self.attempts is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from rqueue.domain.job import MAX_NAME_BYTES
 from rqueue.errors import Invalid, UnknownField
 
+SOURCES = ("declared", "kubernetes", "openstack")
 _YEAR = 366 * 24 * 3600
 
 
@@ -26,7 +27,9 @@ class Settings:
     lease_seconds   how long a running job keeps its capacity without renewing; None: until it ends
     retention       how long an ended job can still be read, and its request_id stays taken
     default_pool    the pool of a job that neither names one nor belongs to one by its project
-    source          declared: capacity is what operators say it is
+    source          declared: capacity is what operators say it is; else what the cluster says
+    hold_seconds    after how long since its callback was answered a job's use is known to its source
+    stale_after     how old what a source said may be; older, nobody is admitted
     max_queued      how many jobs may wait; None: as many as there is memory for
     """
 
@@ -38,6 +41,8 @@ class Settings:
     retention: int = 24 * 3600
     default_pool: str = "default"
     source: str = "declared"
+    hold_seconds: int = 300
+    stale_after: int = 60
     max_queued: int | None = None
 
     def changed(self, asked: dict[str, Any]) -> "Settings":
@@ -60,9 +65,11 @@ BOUNDS = {
     "call_deadline": (1, _YEAR),
     "lease_seconds": (1, _YEAR),
     "retention": (0, _YEAR),
+    "hold_seconds": (0, _YEAR),
+    "stale_after": (1, _YEAR),
     "max_queued": (0, 2**53 - 1),
 }
-CHOICES = {"policy": ("strict", "backfill", "fair"), "source": ("declared",)}
+CHOICES = {"policy": ("strict", "backfill", "fair"), "source": SOURCES}
 
 
 def _checked(name: str, value: object) -> object:

@@ -3,11 +3,14 @@
 Knows no packing: which host takes which instance is decided in one place, the admitting script.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rqueue.domain.demand import quantity
+from rqueue.domain.job import written
+
+MAX_HOSTS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,9 @@ class Pool:
 
     `quotas` are the most that an owner may hold, `*` for those without one of their own; `usage` is what
     each holds.
+    `source` is what says what its hosts have: declared, or one that is live. Of a live pool `found_by` says
+    how the source finds it, `seen` what is used of it as the source sees it, `observed` when (µs) that was
+    read, None before the first time, and `error` why not lately.
     """
 
     name: str
@@ -25,42 +31,65 @@ class Pool:
     waiting: int = 0
     quotas: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    source: str = "declared"
+    found_by: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    observed: int | None = None
+    error: str | None = None
 
     def bounds(self) -> dict[str, tuple[int, int]]:
         """Of each resource, what the largest host has and what all hosts have together."""
-        bounds: dict[str, tuple[int, int]] = {}
-        for amounts in self.capacity.values():
-            for resource, amount in amounts.items():
-                most, all_ = bounds.get(resource, (0, 0))
-                bounds[resource] = (max(most, amount), all_ + amount)
-        return bounds
+        return bounds_of(self.capacity)
 
     def document(self) -> dict[str, Any]:
         """The pool as operators see it; a host that is gone but still charged shows capacity 0."""
         hosts = {}
-        for host in sorted({*self.capacity, *self.used}):
-            capacity, used = self.capacity.get(host, {}), self.used.get(host, {})
-            names = sorted({*capacity, *used})
+        for host in sorted({*self.capacity, *self.seen, *self.used}):
+            has, seen, used = (of.get(host, {}) for of in (self.capacity, self.seen, self.used))
+            names = sorted({*has, *seen, *used})
+            free = {name: has.get(name, 0) - seen.get(name, 0) - used.get(name, 0) for name in names}
             hosts[host] = {
-                "capacity": {name: quantity(name, capacity.get(name, 0)) for name in names},
-                "used": {name: quantity(name, used.get(name, 0)) for name in names},
-                "free": {name: quantity(name, capacity.get(name, 0) - used.get(name, 0)) for name in names},
+                "capacity": _shown(has, names),
+                **({"seen": _shown(seen, names)} if self.found_by else {}),
+                "used": _shown(used, names),
+                "free": _shown(free, names),
             }
-        return {
+        document: dict[str, Any] = {
             "pool": self.name,
             "hosts": hosts,
             "projects": list(self.projects),
             "waiting": self.waiting,
-            "quotas": _shown(self.quotas),
-            "usage": _shown(self.usage),
+            "quotas": _by_owner(self.quotas),
+            "usage": _by_owner(self.usage),
         }
+        if self.found_by:
+            document |= {
+                "source": dict(self.found_by),
+                "observed": written(self.observed) if self.observed else None,
+                "error": self.error,
+            }
+        return document
 
 
-def _shown(amounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int | str]]:
-    return {
-        owner: {name: quantity(name, amount) for name, amount in sorted(of.items())}
-        for owner, of in sorted(amounts.items())
-    }
+def _shown(amounts: Mapping[str, int], names: Sequence[str]) -> dict[str, int | str]:
+    return {name: quantity(name, amounts.get(name, 0)) for name in names}
+
+
+def _by_owner(amounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int | str]]:
+    return {owner: _shown(amounts[owner], sorted(amounts[owner])) for owner in sorted(amounts)}
+
+
+def bounds_of(
+    capacity: Mapping[str, Mapping[str, int]], limits: Mapping[str, Mapping[str, int]] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Of each resource, the most that one instance can take of a host, and what all hosts have together."""
+    bounds: dict[str, tuple[int, int]] = {}
+    for host, amounts in capacity.items():
+        limit = (limits or {}).get(host, {})
+        for resource, amount in amounts.items():
+            most, all_ = bounds.get(resource, (0, 0))
+            bounds[resource] = (max(most, min(amount, limit.get(resource, amount))), all_ + amount)
+    return bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +97,11 @@ class Observation:
     """What a live source says of a pool: host → resource → whole number of the resource's unit.
 
     `capacity` is what could be used if the host were empty, `taken` what is used of it, whoever uses it.
-    `projects` where the source says who may use the pool; None where it does not tell.
+    `projects` where the source says who may use the pool; None where it does not tell. `limits` is the most
+    that one instance can take of a host, of resources where that is less than what the host has.
     """
 
     capacity: Mapping[str, Mapping[str, int]]
     taken: Mapping[str, Mapping[str, int]]
     projects: tuple[str, ...] | None = None
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -13,9 +13,12 @@ import orjson
 import redis.exceptions
 
 from rqueue import errors
+from rqueue.domain import reason as words
 from rqueue.domain.demand import MAX_AMOUNT, exceeds
+from rqueue.domain.estimate import Estimate, estimate
 from rqueue.domain.job import MAX_MOMENT, MAX_PRIORITY, Draft, Job, Reason, Status
 from rqueue.domain.policy import Settings
+from rqueue.domain.reason import Lack
 from rqueue.store.pipeline import NotReplicated
 from rqueue.store.scripts import DamagedKey, ScriptError
 
@@ -88,14 +91,20 @@ def job_of(
     ahead: int | None = None,
     reason: str | None = None,
     bounds: str = "",
+    *numbers: Any,
+    lack: Lack | None = None,
 ) -> Job:
     """A job from its hash. Raises StoreDamaged, naming the job, where the hash is no job.
 
-    With a pool's bounds, it waits because it never fits where it exceeds them.
+    With a pool's bounds, it waits because it never fits where it exceeds them. The `numbers` are for the
+    words of its reason, and so is what it lacks.
     """
     try:
         fields = mapping(flat)
         found = fields.get
+        why = None if reason is None else REASONS[reason]
+        if bounds and exceeds(found("Demand", ""), bounds):
+            why = Reason.NEVER_FITS
         placement, attempts, priority = found("Placement"), found("Attempts"), int(fields["Priority"])
         if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
             raise ValueError(f"{priority} is no priority")
@@ -120,17 +129,67 @@ def job_of(
             _moment(found("AdmittedAt")),
             position,
             ahead,
-            None
-            if reason is None
-            else Reason.NEVER_FITS
-            if bounds and exceeds(found("Demand", ""), bounds)
-            else REASONS[reason],
+            why,
             found("Traceparent"),
+            None if why is None else _words(why, type_, fields, ahead or 0, bounds, numbers, lack),
+            _estimate(fields, ahead or 0, bounds, *numbers)
+            if len(numbers) == 3 and why in _IN_TURN
+            else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(
             f"the hash of job {request_id!r} of type {type_!r} is damaged: {error!r}"
         ) from error
+
+
+_IN_TURN = (Reason.BEHIND, Reason.WAITING_FOR_CAPACITY)
+
+
+def _estimate(
+    fields: Mapping[str, str], ahead: int, bounds: str, now: str, ring: str, sampled: str
+) -> Estimate | None:
+    return estimate(
+        int(now), ahead, fields.get("Demand", ""), sampled.split("\n") if sampled else [], ring, bounds
+    )
+
+
+def _words(
+    why: Reason,
+    type_: str,
+    fields: Mapping[str, str],
+    ahead: int,
+    bounds: str,
+    numbers: Sequence[Any],
+    lack: Lack | None,
+) -> str:
+    pool = fields["Pool"]
+    if why is Reason.BEHIND:
+        return words.behind(ahead, pool)
+    if why is Reason.WAITING_FOR_CAPACITY:
+        return words.waiting_for_capacity(pool, lack)
+    if why is Reason.PAUSED:
+        return words.paused(type_)
+    if why is Reason.NO_POOL:
+        return words.no_pool(pool)
+    if why is Reason.SOURCE_STALE:
+        age, stale_after, said = numbers
+        return words.source_stale(pool, int(age) if age else None, stale_after, said)
+    if why is Reason.OVER_QUOTA:
+        resource, used, limit, asked = numbers
+        return words.over_quota(fields["OwnerID"], pool, resource, int(used), int(limit), int(asked))
+    try:
+        return words.never_fits(pool, fields["Demand"], bounds)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        # By a hand edit.
+        return f"what it asks for, or what pool {pool} has, cannot be read"
+
+
+def lack_of(found: Sequence[Any]) -> Lack | None:
+    """What explain.lua found out."""
+    if not found:
+        return None
+    asked, room, shape, resource, most, host = found
+    return Lack(asked, room, shape, resource, int(most), host)
 
 
 def _counted(written: str) -> int:
@@ -246,6 +305,21 @@ def quotas_of(written: Mapping[str, str]) -> dict[str, dict[str, int]]:
     return quotas
 
 
+def found_by_of(written: str | None) -> dict[str, Any]:
+    """How a source finds a pool; nothing where a hand edit left what cannot be read."""
+    with suppress(ValueError):
+        if isinstance(read := orjson.loads(written or ""), dict):
+            return read
+    return {}
+
+
+def moment_of(written: str | None) -> int | None:
+    """A moment in µs; None where there was none yet, or where a hand edit left what is none."""
+    with suppress(ValueError):
+        return _moment(written) or None
+    return None
+
+
 class answers:  # noqa: N801 - it reads as the verb
     """Turn what a script or redis-py raises into this project's errors. `key` is one that is of no type."""
 
@@ -313,4 +387,9 @@ def _conflict(
     if code == "project_taken":
         project, pool = details
         return errors.ProjectTaken(f"project {project!r} belongs to pool {pool!r}", "projects")
+    if code == "wrong_source":
+        return errors.WrongSource(
+            f"the source of queue {type_!r} is {details[0]}; it can be changed only while it has no pools",
+            "source",
+        )
     return errors.LostClaim()

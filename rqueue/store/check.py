@@ -84,6 +84,14 @@ FAULTS = {
         "waiting jobs do not stand by owner, and quotas or the policy ask for it",
         "they are sorted anew",
     ),
+    "observed": (
+        "when a live pool was observed cannot be read",
+        "never, so that it admits nobody until it is read again",
+    ),
+    "unread": (
+        "a live pool of which nothing says how its source finds it",
+        "nothing: put the pool again, until then it admits nobody",
+    ),
     "project": ("a project that belongs to a pool that is not there", "put aside"),
     "setting": ("a setting that cannot be read, or is none", "put aside; its default is in force, as before"),
     "head": ("a pool stands still at no place, or where one before could go", "examined afresh"),
@@ -96,7 +104,7 @@ FAULTS = {
         "put aside; restart the service, which makes a new one",
     ),
 }
-UNMENDED = frozenset({"callback_shared"})
+UNMENDED = frozenset({"callback_shared", "unread"})
 # What may end in Redis by another way than by the jobs: those first on which others depend.
 _FIXED = (
     "capacity:",
@@ -112,10 +120,14 @@ _FIXED = (
     "events",
     "settings",
     "apart",
+    "sources",
+    "observed",
+    "source_errors",
+    "reader",
 )
 _SWEPT = (
     *("owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
-    *("line:", "owners:", "shares:", "firsts:", "skipped:"),
+    *("line:", "owners:", "shares:", "firsts:", "skipped:", "seen:", "limits:", "held:", "releases:"),
 )
 
 

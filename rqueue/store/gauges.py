@@ -7,13 +7,13 @@ edit damaged is named and left out; neither fails the others.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rqueue import metrics
 from rqueue.errors import StoreDamaged, Unavailable
 from rqueue.metrics import OTHER, SERIES
-from rqueue.store.answers import answers, by_host, mapping
+from rqueue.store.answers import answers, by_host, mapping, moment_of
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis
 from rqueue.store.scripts import Scripts
@@ -133,20 +133,27 @@ class _Scrape:
         if (rest := queued - sum(measured[::2])) > 0:
             jobs[type_, OTHER] = jobs.get((type_, OTHER), 0) + rest
         for some in _in_parts(declared, POOLS_AT_ONCE):
-            await self._amounts(type_, some)
+            await self._amounts(type_, some, int(now))
 
     async def _lines(self, type_: str, pools: Sequence[str]) -> list[Any]:
         with answers(type_):
             return await self._run("measure", type_, *pools)
 
-    async def _amounts(self, type_: str, pools: Sequence[str]) -> None:
+    async def _amounts(self, type_: str, pools: Sequence[str], now: int) -> None:
         key = self._keys.of
-        asked = [("HGETALL", key(type_, kind) + pool) for pool in pools for kind in ("capacity:", "used:")]
+        kinds = ("capacity:", "used:", "seen:")
+        asked = [("HGETALL", key(type_, kind) + pool) for pool in pools for kind in kinds]
         with answers(type_):
-            flat = await self._redis.calls(*asked)
+            observed, *flat = await self._redis.calls(("HMGET", key(type_, "observed"), *pools), *asked)
         capacity, used, free = (self._found[g] for g in (metrics.CAPACITY, metrics.USED, metrics.FREE))
-        for pool, has, holds in zip(pools, flat[::2], flat[1::2], strict=True):
-            hosts, held = by_host(mapping(has)), by_host(mapping(holds))
+        for pool, at, has, holds, sees in zip(
+            pools, observed, flat[::3], flat[1::3], flat[2::3], strict=True
+        ):
+            if at is not None:
+                self._found[metrics.SOURCE_AGE][type_, pool] = max(
+                    0.0, now / 1e6 - (moment_of(at) or 0) / 1e6
+                )
+            hosts, held, seen = (by_host(mapping(of)) for of in (has, holds, sees))
             resources = sorted({name for amounts in (*hosts.values(), *held.values()) for name in amounts})
             self._left_out += max(0, len(resources) - RESOURCES)
             for name in resources[:RESOURCES]:
@@ -155,10 +162,14 @@ class _Scrape:
                 used[labels] = float(sum(amounts.get(name, 0) for amounts in held.values()))
                 free[labels] = float(
                     sum(
-                        max(0, amounts.get(name, 0) - held.get(host, {}).get(name, 0))
+                        max(0, amounts.get(name, 0) - _of(held, host, name) - _of(seen, host, name))
                         for host, amounts in hosts.items()
                     )
                 )
+
+
+def _of(hosts: Mapping[str, Mapping[str, int]], host: str, resource: str) -> int:
+    return hosts.get(host, {}).get(resource, 0)
 
 
 def _in_parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:

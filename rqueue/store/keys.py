@@ -29,6 +29,24 @@ KEYS = {
     "shares:": ("zset", "the same members; score = the owner's dominant share (policy fair)"),
     "firsts:": ("hash", "owner → the place with which it stands in owners"),
     "skipped:": ("set", "owners of a pool whose first jobs may not go"),
+    "seen:": (
+        "hash",
+        "<host>/<resource> → what the source of a live pool says is used of it, whoever uses it",
+    ),
+    "limits:": ("hash", "<host>/<resource> → the most that one instance takes of it, where that is less"),
+    "held:": (
+        "zset",
+        "running jobs of a live pool: request_id → when (µs) its source sees them; inf: it does",
+    ),
+    "sources": ("hash", "live pool → JSON: how its source finds it"),
+    "observed": ("hash", "live pool → when (µs) its last observation began, 0 before the first"),
+    "source_errors": ("hash", "live pool → why it could not be read lately"),
+    "reader": ("string", "<until when, ms>:<replica>, who reads the source of these pools"),
+    "releases:": (
+        "list",
+        "the last times a pool released something while others waited: when (µs), a space and the demand;"
+        " without one, that somebody began to wait",
+    ),
     "due": ("zset", "request_id → when (ms) someone must look at it: redelivery, deadline, lease, purge"),
     "callbacks": ("hash", "callback → the request_id that has it"),
     "pools": ("hash", "declared pool → of each resource, what its largest host has and what all have"),

@@ -7,6 +7,9 @@ locals and what is needed go on the first line, so that line numbers in errors a
 What a script is sent is one key, with which all keys of its type begin.
 
 Scripts answer a list: "ok" and the reply, or an error's code and its details.
+
+Some can be run dry, one after the other as one, by the functions in lua/_dry.lua: they answer what they
+would, and what they wrote is taken back before anybody sees it.
 """
 
 import hashlib
@@ -33,7 +36,7 @@ MAX_ADDED = 10_000
 _WORD = re.compile(r"\w+")
 # A script that calls anything else is taken for one that writes.
 READS = {
-    *("EXISTS", "HGET", "HGETALL", "HMGET", "TIME", "ZCARD", "ZCOUNT"),
+    *("EXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LLEN", "LRANGE", "TIME", "ZCARD", "ZCOUNT"),
     *("ZRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZSCORE"),
 }
 _COMMENT = re.compile(r"--.*")
@@ -56,6 +59,10 @@ class Script:
     sha: str
 
 
+# One of several scripts that are run dry: its name, the rest of its arguments, and those with names.
+Step = tuple[str, Sequence[str | int], dict[str, str | int]]
+
+
 class ScriptError(Exception):
     """A script answered one of the errors in its header: a code and its details."""
 
@@ -63,6 +70,8 @@ class ScriptError(Exception):
         super().__init__(code, *details)
         self.code = code
         self.details = details
+        # Of several that were run dry, which one answered it.
+        self.step = 0
 
 
 def names() -> list[str]:
@@ -81,8 +90,9 @@ def load(name: str) -> Script:
         text, needs = _read(f"_{need}")
         keys += [key for key in needs.get("KEYS", []) if key not in keys]
         library += text
-    # On one line, and so without its comments.
-    library = " ".join(line.split("--")[0].strip() for line in _used(library, _COMMENT.sub("", source)))
+    # Without its comments, since their words are no names, and on one line.
+    used = _used(_COMMENT.sub("", library), _COMMENT.sub("", source))
+    library = " ".join(line.strip() for line in used)
     for key in keys:
         if key not in KEYS:
             raise ValueError(f"{name}.lua: there is no key {key!r}")
@@ -108,6 +118,43 @@ def load(name: str) -> Script:
     )
 
 
+# What follows the scripts that are run dry.
+_DRY = """
+local replies, at = {}, 1
+local ran, fault = pcall(function()
+  while ARGV[at] do
+    local words = {}
+    for i = 1, tonumber(ARGV[at + 1]) do words[i] = ARGV[at + 1 + i] end
+    local reply = SCRIPTS[ARGV[at]](words)
+    replies[#replies + 1] = reply
+    if reply[1] ~= "ok" then break end
+    at = at + 2 + #words
+  end
+end)
+local refused = nil
+for i = #undo, 1, -1 do
+  local reply = real.pcall(unpack(undo[i]))
+  if type(reply) == "table" and reply.err then refused = refused or reply end
+end
+if refused then return refused end
+if not ran then return type(fault) == "table" and fault or { err = fault } end
+return replies
+"""
+
+
+@cache
+def dry(names: frozenset[str]) -> Script:
+    """A script that runs these dry: each step is a script's name, how many arguments follow, and they."""
+    text = _COMMENT.sub("", _read("_dry")[0])
+    for name in sorted(names):
+        arguments = ", ".join(f'"{argument}"' for argument in load(name).arguments)
+        text += f"ARGUMENTS.{name} = {{ {arguments} }}\n"
+        text += f"SCRIPTS.{name} = function(ARGV) {load(name).text}\nend\n"
+    text += _DRY
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script("dry", (), (), lambda given: (), "steps", frozenset(), False, text, sha)
+
+
 # Each command with words that change nothing, for a key that is not there: a reading, a removal, or a write
 # that the command itself refuses. Too few words would be refused before it is asked who runs it.
 _TRIED = {
@@ -117,6 +164,9 @@ _TRIED = {
     ),
     **dict.fromkeys(("ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZREVRANGEBYSCORE"), "0 0"),
     "SRANDMEMBER": "1",
+    "LLEN": "",
+    "LRANGE": "0 0",
+    "LTRIM": "0 0",
     "HINCRBY": "f x",
     "HSET": "f v f",
     "INCRBY": "x",
@@ -125,8 +175,8 @@ _TRIED = {
     "ZADD": "x m",
 }
 # What the store calls itself.
-_CALLED = {"GET", "HGETALL", "HKEYS", "SADD", "SET", "SMEMBERS", "ZCARD"}
-# No words make SADD refuse: where it may be taken out again, something is put in for that long.
+_CALLED = {"GET", "HGET", "HGETALL", "HKEYS", "HLEN", "SADD", "SET", "SMEMBERS", "ZCARD"}
+# No words make SADD or RPUSH refuse: where it may be taken out again, something is put in for that long.
 _TRY = """
 local refused = {}
 local function may(name, ...)
@@ -139,6 +189,7 @@ end
 may("TIME")
 for _, words in ipairs(cjson.decode(ARGV[1])) do may(words[1], KEYS[1], unpack(words, 2)) end
 if may("SREM", KEYS[1], "x") and may("SADD", KEYS[1], "x") then redis.call("SREM", KEYS[1], "x") end
+if may("DEL", KEYS[1]) and may("RPUSH", KEYS[1], "x") then redis.call("DEL", KEYS[1]) end
 return refused
 """
 
@@ -153,7 +204,7 @@ def needed() -> frozenset[str]:
 
 async def refused(redis: Redis, key: str) -> list[str]:
     """Those of them that the Redis user may not run; `key` is not there, and is not afterwards."""
-    tried = sorted(needed() - {"SADD", "SREM", "TIME"})
+    tried = sorted(needed() - {"DEL", "RPUSH", "SADD", "SREM", "TIME"})
     words = orjson.dumps([[name, *_TRIED[name].split()] for name in tried])
     found = list(map(str, await redis.call("EVAL", _TRY, 1, key, words, write=True)))
     try:
@@ -190,6 +241,16 @@ def _read(name: str) -> tuple[str, dict[str, list[str]]]:
     return source, {word: names.split() for word, names in _HEADER.findall(source)}
 
 
+def _good(script: Script, reply: list[Any]) -> list[Any]:
+    """A reply without its "ok". Raises ScriptError for one of the script's errors."""
+    code = reply.pop(0)
+    if code == "ok":
+        return reply
+    if code not in script.errors:
+        raise ValueError(f"{script.name}.lua answered {code!r}, which its header does not name")
+    raise ScriptError(code, reply)
+
+
 class DamagedKey(ResponseError):
     """Redis refused, and this key is not what it should be."""
 
@@ -217,17 +278,59 @@ class Scripts:
         of its header (`now` is optional), DamagedKey where Redis refuses for what a key holds,
         redis.RedisError for all else.
         """
+        return await self.step(type_, (name, rest, arguments), new_type)
+
+    async def step(self, type_: str, step: Step, new_type: bool = False) -> list[Any]:
+        """The same for what is put together already."""
+        name, rest, arguments = step
         script = load(name)
         # One that is to mend what it finds writes nothing where it is only to look.
         writes = script.writes and arguments.get("repair") != 0
+        words = self._words(script, arguments, rest)
+        return _good(script, await self._asked(type_, script, words, writes, new_type))
+
+    async def dry(self, type_: str, *steps: Step, asked: Sequence[str] = ()) -> list[list[Any]]:
+        """What scripts would reply if they ran one after the other on a type's keys, where nothing changes.
+
+        They may ask others that are named, too.
+        Raises as `run` does, for the first that answers an error.
+        """
+        words: list[str | int] = []
+        for name, rest, arguments in steps:
+            given = self._words(load(name), arguments, rest)
+            words += [name, len(given), *given]
+        script = dry(frozenset(name for name, _, _ in steps).union(asked))
+        replies = await self._asked(type_, script, words, writes=False)
+        good: list[list[Any]] = []
+        for (name, _, _), reply in zip(steps, replies, strict=False):
+            try:
+                good.append(_good(load(name), reply))
+            except ScriptError as error:
+                error.step = len(good)
+                raise
+        return good
+
+    def _words(
+        self, script: Script, arguments: dict[str, str | int], rest: Sequence[str | int]
+    ) -> Sequence[str | int]:
+        """Arguments in the order of the header, then the rest. Raises TypeError for any others."""
         if "now" in script.arguments and "now" not in arguments:
             arguments["now"] = self._now() if self._now else ""
+        # All that are taken must be there, and as many as there are must be taken.
+        missing = len(arguments) != len(script.arguments) or (rest and not script.rest)
         try:
-            words = (1, self._keys.of(type_, ""), *script.in_order(arguments), *rest)
+            words = () if missing else (*script.in_order(arguments), *rest)
         except KeyError:
-            words = ()
-        if len(words) != len(arguments) + len(rest) + 2 or (rest and not script.rest):
-            raise TypeError(f"{name}.lua takes {script.arguments}, not {sorted(arguments)}")
+            missing = True
+        if missing:
+            raise TypeError(f"{script.name}.lua takes {script.arguments}, not {sorted(arguments)}")
+        return words
+
+    async def _asked(
+        self, type_: str, script: Script, given: Sequence[str | int], writes: bool, new_type: bool = False
+    ) -> list[Any]:
+        """What a script replies, its "ok" or its error's code with it."""
+        words = (1, self._keys.of(type_, ""), *given)
         reply: list[Any]
         try:
             if new_type and not self._lately_added(type_):
@@ -239,22 +342,17 @@ class Scripts:
                 reply = await self._redis.call("EVALSHA", script.sha, *words, write=writes)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise await self.damaged(type_, error, words[2:]) from error
+                raise await self.damaged(type_, error, given) from error
             # After every restart, failover and SCRIPT FLUSH.
             try:
                 reply = await self._redis.call("EVAL", script.text, *words, write=writes)
             except ResponseError as refusal:
-                raise await self.damaged(type_, refusal, words[2:]) from refusal
+                raise await self.damaged(type_, refusal, given) from refusal
         except RedisError:
             # Whoever is there next may not know what was written.
             self._added.clear()
             raise
-        code = reply.pop(0)
-        if code == "ok":
-            return reply
-        if code not in script.errors:
-            raise ValueError(f"{name}.lua answered {code!r}, which its header does not name")
-        raise ScriptError(code, reply)
+        return reply
 
     async def read(self, type_: str, *commands: Sequence[str | int], of: str = "") -> list[Any]:
         """The replies to commands on a type's keys, and on those `of` a name; raises as `run` does."""

@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,10 +20,11 @@ from redis.exceptions import RedisError
 
 from rqueue import errors, metrics
 from rqueue.domain.caller import ANYONE, Caller
-from rqueue.domain.job import ENDED, Draft, Job, Moves, Status
-from rqueue.domain.policy import Settings
+from rqueue.domain.job import ENDED, Draft, Job, Moves, Reason, Status
 from rqueue.domain.pool import Pool
+from rqueue.domain.reason import Lack
 from rqueue.domain.secret import key_of
+from rqueue.store import steps
 from rqueue.store.answers import (
     Page,
     Queue,
@@ -32,15 +34,20 @@ from rqueue.store.answers import (
     by_host,
     by_owner,
     created,
+    found_by_of,
     job_of,
+    lack_of,
     mapping,
+    moment_of,
     quotas_of,
     settings_of,
     turns_of,
 )
+from rqueue.store.dry import Dry
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis
 from rqueue.store.scripts import ScriptError, Scripts, refused
+from rqueue.store.steps import DEFAULTS
 from rqueue.store.together import Together
 
 log = logging.getLogger("rqueue.store")
@@ -51,7 +58,6 @@ _MAY_WRITE = "return redis.call('SETRANGE', KEYS[1], 0, '')"
 # What its user may do changes when a person changes it; to try all of it takes 0.1 ms of Redis.
 MAY_RUN_SECONDS = 60.0
 
-DEFAULTS = Settings()
 PAGE = 100
 PASS = 100
 SPREAD_STEP = 250
@@ -71,7 +77,9 @@ class Store:
         self._keys = Keys(namespace)
         self._scripts = Scripts(redis, self._keys, now)
         self._run = self._scripts.run
+        self._step = self._scripts.step
         self._together = Together(self._create)
+        self.dry = Dry(self._scripts, self._job, self._nonce)
         # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
         # When the Redis user could last run all that is needed; monotonic time begins anywhere.
@@ -105,19 +113,9 @@ class Store:
         indexed: bool = False,
         traceparent: str = "",
     ) -> tuple[list[Job], list[str]]:
-        rest = ["" if value is None else value for draft in drafts for value in draft]
+        step = steps.create(drafts, self._nonce(), caller, traceparent)
         with answers(type_, indexed=indexed):
-            pools, at, *found = await self._run(
-                "create",
-                type_,
-                *rest,
-                new_type=True,
-                nonce=self._nonce(),
-                default_pool=DEFAULTS.default_pool,
-                actor=caller.name,
-                owners=caller.owned,
-                traceparent=traceparent,
-            )
+            pools, at, *found = await self._step(type_, step, new_type=True)
         return created(type_, drafts, int(at), found), pools
 
     async def move(
@@ -140,15 +138,8 @@ class Store:
         with answers(type_, request_id):
             for _ in range(SPREAD_TRIES):
                 try:
-                    pool, flat, touched = await self._run(
-                        "move",
-                        type_,
-                        request_id=request_id,
-                        where=where,
-                        first=first,
-                        second=second,
-                        want=int(want),
-                        actor=caller.name,
+                    pool, flat, touched = await self._step(
+                        type_, steps.move(request_id, where, first, second, want, caller)
                     )
                     break
                 except ScriptError as error:
@@ -165,16 +156,8 @@ class Store:
         for side in ("right", "left"):
             done = "0"
             while done:
-                done, touched = await self._run(
-                    "spread",
-                    type_,
-                    priority=priority,
-                    low=low,
-                    size=size,
-                    side=side,
-                    done=done,
-                    most=SPREAD_STEP,
-                )
+                step = steps.spread(priority, low, size, side, done, SPREAD_STEP)
+                done, touched = await self._step(type_, step)
                 total += touched
         return total
 
@@ -191,20 +174,7 @@ class Store:
         Raises JobNotFound, IllegalTransition, DuplicateCallback.
         """
         with answers(type_, request_id):
-            pools, flat = await self._run(
-                "update",
-                type_,
-                request_id=request_id,
-                callback=callback or "",
-                demand=draft.demand if draft else "",
-                pool=draft.pool if draft else "",
-                project=draft.project if draft else "",
-                data_head=draft.data_head if draft else "",
-                data_tail=draft.data_tail if draft else "",
-                default_pool=DEFAULTS.default_pool,
-                actor=caller.name,
-                owners=caller.owned,
-            )
+            pools, flat = await self._step(type_, steps.update(request_id, callback, draft, caller))
         return self._job(type_, request_id, flat), pools
 
     async def transition(
@@ -225,37 +195,32 @@ class Store:
 
         Raises JobNotFound, IllegalTransition, and LostClaim when the admission is no longer its own.
         """
-        arguments: dict[str, Any] = {
-            "request_id": request_id,
-            "moves": " ".join(f"{a}:{b}" for a, b in moves.items()),
-            "admission": admission,
-            "nonce": self._nonce(),
-            "last_error": error,
-            "lease_seconds": DEFAULTS.lease_seconds or "",
-            "retention": DEFAULTS.retention,
-            "want": int(want),
-            "actor": caller.name,
-            "owners": caller.owned,
-        }
-        script = "transition"
+        step = steps.transition(request_id, moves, self._nonce(), caller, admission, error, want)
         if claim_ms:
-            script = "release"
-            arguments |= {
+            passing = {
                 "call_deadline": DEFAULTS.call_deadline,
                 "patience": DEFAULTS.patience,
+                "stale_after": DEFAULTS.stale_after,
                 "claim_ms": claim_ms,
                 "most": PASS,
             }
+            step = "release", (), {**step[2], **passing}
         with answers(type_, request_id):
-            pool, flat, *found = await self._run(script, type_, **arguments)
+            pool, flat, *found = await self._step(type_, step)
         job = self._job(type_, request_id, flat) if flat else None
         return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
     async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
-        """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound."""
+        """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound.
+
+        Of the first in line, what it lacks is asked for apart: to look at hosts is not for every get.
+        """
+        lack = None
         with answers(type_, request_id):
-            flat, *place = await self._run("get", type_, request_id=request_id, owners=caller.owned)
-        return self._job(type_, request_id, flat, *place)
+            flat, *place = await self._step(type_, steps.get(request_id, caller))
+            if place and place[2] == Reason.WAITING_FOR_CAPACITY:
+                lack = lack_of(await self._step(type_, steps.explain(request_id)))
+        return self._job(type_, request_id, flat, *place, lack=lack)
 
     async def page(
         self,
@@ -314,6 +279,7 @@ class Store:
                 patience=DEFAULTS.patience,
                 claim_ms=claim_ms,
                 most=most,
+                stale_after=DEFAULTS.stale_after,
             )
         return Work(bool(more), (pool,) if more else (), turns_of(type_, found))
 
@@ -387,7 +353,7 @@ class Store:
     async def configure(self, type_: str, asked: dict[str, Any], caller: Caller = ANYONE) -> list[str]:
         """Change some settings; null gives one its default back. Returns the pools to wake.
 
-        Raises UnknownField and Invalid.
+        Raises UnknownField, Invalid and WrongSource.
         """
         settings = DEFAULTS.changed(asked)
         changes: list[str | int] = []
@@ -407,7 +373,7 @@ class Store:
         return list(pools)
 
     async def put_pool(self, type_: str, pool: Pool, caller: Caller = ANYONE) -> None:
-        """Declare a pool. Raises ProjectTaken."""
+        """Declare a pool. Raises ProjectTaken and WrongSource."""
         amounts = {
             f"{host}/{resource}": str(amount)
             for host, resources in pool.capacity.items()
@@ -419,6 +385,8 @@ class Store:
                 type_,
                 new_type=True,
                 pool=pool.name,
+                source=pool.source,
+                found_by=orjson.dumps(pool.found_by).decode() if pool.found_by else "",
                 amounts_of=orjson.dumps(amounts).decode(),
                 projects_of=orjson.dumps(pool.projects).decode(),
                 quotas_of=orjson.dumps(
@@ -432,7 +400,7 @@ class Store:
         """A pool: capacity and used of each host. Raises PoolNotFound."""
         key = self._keys.of
         with answers(type_):
-            there, capacity, used, projects, waiting, quotas, usage = await self._scripts.read(
+            there, capacity, used, projects, waiting, quotas, usage, *live = await self._scripts.read(
                 type_,
                 ("HEXISTS", key(type_, "pools"), name),
                 ("HGETALL", key(type_, "capacity:") + name),
@@ -441,19 +409,33 @@ class Store:
                 ("ZCARD", key(type_, "pool:") + name),
                 ("HGETALL", key(type_, "quotas:") + name),
                 ("HGETALL", key(type_, "usage:") + name),
+                ("HGETALL", key(type_, "seen:") + name),
+                ("HGET", key(type_, "settings"), "source"),
+                *(("HGET", key(type_, hash_), name) for hash_ in ("sources", "observed", "source_errors")),
                 of=name,
             )
         if not there:
             raise errors.PoolNotFound(f"there is no pool {name!r} of type {type_!r}")
         own = tuple(sorted(project for project, pool in mapping(projects).items() if pool == name))
-        return Pool(
+        pool = Pool(
             name,
             by_host(mapping(capacity)),
             own,
             by_host(mapping(used)),
             waiting,
-            quotas_of(mapping(quotas)),
-            by_owner(mapping(usage)),
+            quotas=quotas_of(mapping(quotas)),
+            usage=by_owner(mapping(usage)),
+        )
+        seen, source, found_by, observed, error = live
+        if observed is None:
+            return pool
+        return replace(
+            pool,
+            source=source or DEFAULTS.source,
+            found_by=found_by_of(found_by),
+            seen=by_host(mapping(seen)),
+            observed=moment_of(observed),
+            error=error,
         )
 
     async def delete_pool(self, type_: str, name: str, caller: Caller = ANYONE) -> None:
@@ -518,10 +500,12 @@ class Store:
         with answers("", key=self._keys.inbox):
             return list(map(str, await self._redis.call("LRANGE", self._keys.inbox, 0, -1)))
 
-    def _job(self, type_: str, request_id: str, flat: Sequence[str], *place: Any) -> Job:
+    def _job(
+        self, type_: str, request_id: str, flat: Sequence[str], *place: Any, lack: Lack | None = None
+    ) -> Job:
         """As job_of; the key of a damaged hash is named."""
         try:
-            return job_of(type_, request_id, flat, *place)
+            return job_of(type_, request_id, flat, *place, lack=lack)
         except errors.StoreDamaged as error:
             key = self._keys.of(type_, "job:") + request_id
             raise errors.StoreDamaged(f"{error.message}; see {key}, or rqueue check") from error

@@ -12,6 +12,8 @@ STORE = web.AppKey("STORE", Store)
 WAKE: web.AppKey[Callable[[str, str], None]] = web.AppKey("WAKE")
 # What followed from a change, with the moment (time.monotonic) before which it was asked for.
 FOLLOW: web.AppKey[Callable[[str, Work, float], None]] = web.AppKey("FOLLOW")
+# A pool of this live source is new: read it at once.
+READ_SOURCE: web.AppKey[Callable[[str], None]] = web.AppKey("READ_SOURCE")
 # For how many ms who is admitted by a handler's change is claimed; 0 where nobody is to be admitted.
 CLAIM: web.AppKey[Callable[[], int]] = web.AppKey("CLAIM")
 CHECK_CALLBACK: web.AppKey[Callable[[str], None]] = web.AppKey("CHECK_CALLBACK")

@@ -129,6 +129,7 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
             {"type": "array", "items": schemas.JobBody, "minItems": 1, "maxItems": schemas.MAX_BATCH},
         ]
     },
+    query=schemas.DryQuery,
     headers={"traceparent": {"type": "string", "description": "For a trace of the job's way."}},
     refuses=(
         UnknownField,
@@ -171,7 +172,12 @@ async def _create(request: web.Request, type_: str, traceparent: str = "") -> we
         if draft.priority is not None:
             # To say where one stands in line is to move.
             caller.must(Right.MOVE_JOBS, f"{prefix}priority")
-    jobs, pools = await request.app[STORE].create(type_, drafts, indexed, caller, traceparent)
+    store = request.app[STORE]
+    pools: list[str] = []
+    if _is_dry(request):
+        jobs = await store.dry.create(type_, drafts, indexed, caller)
+    else:
+        jobs, pools = await store.create(type_, drafts, indexed, caller, traceparent)
     for pool in pools:
         request.app[WAKE](type_, pool)
     documents = [job.document() for job in jobs]
@@ -189,6 +195,7 @@ async def get_job(request: web.Request) -> web.Response:
 @operation(
     data={"oneOf": [shapes.NOTHING, _JOB]},
     body=shapes.ref("ChangeBody"),
+    query=schemas.DryQuery,
     headers=_PREFER,
     refuses=(
         UnknownField,
@@ -215,21 +222,32 @@ async def change_job(request: web.Request) -> web.Response:
     asked = schemas.change(await body(request))
     if "status" in asked:
         return await _transition(request, type_, request_id, ASKED[Status(asked["status"])])
-    want = _wanted(request)
+    want, dry = _wanted(request), _is_dry(request)
     job: Job | None
     if "data" in asked or "callback" in asked:
         if "callback" in asked:
             request.app[CHECK_CALLBACK](asked["callback"])
         draft = schemas.draft(asked["data"]) if "data" in asked else None
+        if dry:
+            job = await store.dry.update(type_, request_id, asked.get("callback"), draft, caller)
+            return answer(job.document())
         job, pools = await store.update(type_, request_id, asked.get("callback"), draft, caller)
     else:
         caller.must(Right.MOVE_JOBS, next(iter(asked)))
-        job, pool, _ = await store.move(type_, request_id, *_where(asked), want, caller)
+        if dry:
+            job = await store.dry.move(type_, request_id, *schemas.where(asked), caller=caller)
+            return answer(job.document())
+        job, pool, _ = await store.move(type_, request_id, *schemas.where(asked), want, caller)
         pools = [pool]
     return _changed(request, type_, job if want else None, pools)
 
 
-@operation(data={"oneOf": [shapes.NOTHING, _JOB]}, headers=_PREFER, refuses=(JobNotFound, IllegalTransition))
+@operation(
+    data={"oneOf": [shapes.NOTHING, _JOB]},
+    query=schemas.DryQuery,
+    headers=_PREFER,
+    refuses=(UnknownField, JobNotFound, IllegalTransition),
+)
 async def delete_job(request: web.Request) -> web.Response:
     """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
     type_, request_id = typed(request)
@@ -237,6 +255,9 @@ async def delete_job(request: web.Request) -> web.Response:
 
 
 async def _transition(request: web.Request, type_: str, request_id: str, moves: Moves) -> web.Response:
+    if _is_dry(request):
+        would_be = await request.app[STORE].dry.transition(type_, request_id, moves, caller_of(request))
+        return answer(would_be.document())
     asked, claim_ms = time.monotonic(), request.app[CLAIM]()
     job, work = await request.app[STORE].transition(
         type_, request_id, moves, want=_wanted(request), claim_ms=claim_ms, caller=caller_of(request)
@@ -248,15 +269,8 @@ async def _transition(request: web.Request, type_: str, request_id: str, moves: 
     return answer({} if job is None else job.document())
 
 
-def _where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
-    if "priority" in asked:
-        return "priority", asked["priority"], ""
-    if "position" in asked:
-        return asked["position"], "", ""
-    if len(asked) == 2:
-        return "between", asked["after"], asked["before"]
-    (where, neighbour), *_ = asked.items()
-    return where, neighbour, ""
+def _is_dry(request: web.Request) -> bool:
+    return request.rel_url.raw_query_string != "" and schemas.dry_run(query(request))
 
 
 def _wanted(request: web.Request) -> bool:

@@ -6,15 +6,23 @@ from typing import Any
 
 from aiohttp import web
 
-from rqueue.capacity import declared
+from rqueue.capacity import pools
 from rqueue.domain.caller import Right
-from rqueue.errors import Invalid, InvalidDemand, PoolNotFound, ProjectTaken, StoreDamaged, UnknownField
+from rqueue.errors import (
+    Invalid,
+    InvalidDemand,
+    PoolNotFound,
+    ProjectTaken,
+    StoreDamaged,
+    UnknownField,
+    WrongSource,
+)
 from rqueue.store.answers import Queue
 from rqueue.store.store import Store
 from rqueue.web import shapes
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
-from rqueue.web.context import STORE, WAKE
+from rqueue.web.context import READ_SOURCE, STORE, WAKE
 from rqueue.web.operation import operation
 
 TYPES_AT_ONCE = 32
@@ -47,7 +55,7 @@ async def get_queue(request: web.Request) -> web.Response:
     return answer(_document(await request.app[STORE].queue(*typed(request))))
 
 
-@operation(data=_QUEUE, body=shapes.ref("Settings"), refuses=(UnknownField,))
+@operation(data=_QUEUE, body=shapes.ref("Settings"), refuses=(UnknownField, WrongSource))
 async def put_queue(request: web.Request) -> web.Response:
     """PUT /queues/<type>: change the settings that are named; null gives one its default back."""
     (type_,), caller, store = typed(request), caller_of(request), request.app[STORE]
@@ -69,14 +77,17 @@ async def get_pool(request: web.Request) -> web.Response:
 @operation(
     data=_POOL,
     body=shapes.ref("PoolBody"),
-    refuses=(UnknownField, InvalidDemand, ProjectTaken, PoolNotFound),
+    refuses=(UnknownField, InvalidDemand, ProjectTaken, PoolNotFound, WrongSource),
 )
 async def put_pool(request: web.Request) -> web.Response:
-    """PUT /queues/<type>/pools/<pool>: declare its hosts and projects, in place of what was declared."""
+    """PUT /queues/<type>/pools/<pool>: say what its hosts are, in place of what was said before."""
     type_, name = typed(request)
     store = request.app[STORE]
-    await store.put_pool(type_, declared.read(name, await _object(request)), caller_of(request))
+    pool = pools.read(name, await _object(request))
+    await store.put_pool(type_, pool, caller_of(request))
     request.app[WAKE](type_, name)
+    if pool.found_by:
+        request.app[READ_SOURCE](pool.source)
     return answer((await store.pool(type_, name)).document())
 
 

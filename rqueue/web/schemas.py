@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,6 +17,8 @@ from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, 
 from rqueue.errors import Invalid, UnknownField
 
 MAX_BATCH = 1000
+# So many moves, jobs and pools of one simulation.
+MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
 # So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
@@ -135,7 +138,44 @@ class ListQuery(Schema):
     cursor = fields.String(load_default="")
 
 
+class MoveBody(Schema):
+    """One move of a simulation."""
+
+    request_id = Name(required=True)
+    priority = Priority()
+    position = Choice("front", "back")
+    before = Name()
+    after = Name()
+
+    @validates_schema
+    def one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """As ChangeBody has it."""
+        if set(data) - {"request_id"} not in ChangeBody.WAYS:
+            raise ValidationError("expected one of: priority, position, before, after, after and before")
+
+
+class TriedJobBody(Schema):
+    """One new job of a simulation: nobody is called, so there is no callback."""
+
+    request_id = Name(required=True)
+    owner_id = Name(required=True)
+    data = Map(load_default=dict)
+    priority = Priority(load_default=None)
+
+
+class DryQuery(Schema):
+    """The query of a change."""
+
+    dry_run = Choice(
+        "false",
+        "true",
+        load_default="false",
+        metadata={"description": "With `true` nothing changes: the answer is what it would be."},
+    )
+
+
 _JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
+_DRY, _MOVE, _TRIED = DryQuery(unknown=RAISE), MoveBody(unknown=RAISE), TriedJobBody(unknown=RAISE)
 # What makes a body good, from the schemas themselves: field → whether it accepts a value.
 _ACCEPTS: dict[Schema, dict[str, Callable[[Any], bool]]] = {
     schema: {name: getattr(field, "accepts") for name, field in schema.fields.items()}  # noqa: B009 - our own fields
@@ -236,12 +276,59 @@ def change(written: Any) -> dict[str, Any]:
     return quick_change(written) or loaded(_CHANGE, written)
 
 
+def where(asked: dict[str, Any]) -> tuple[str, str | int, str]:
+    """The place that a move asks for, as move.lua has it: where, first, second."""
+    if "priority" in asked:
+        return "priority", asked["priority"], ""
+    if "position" in asked:
+        return asked["position"], "", ""
+    if len(asked) == 2:
+        return "between", asked["after"], asked["before"]
+    (kind, neighbour), *_ = asked.items()
+    return kind, neighbour, ""
+
+
+def simulation(written: Any) -> dict[str, Any]:
+    """Read the body of a simulation: `moves` as dicts, `pools` as they came, `drafts`, and `pool` or "".
+
+    Raises Invalid or one of its children, naming the field.
+    """
+    if not isinstance(written, dict):
+        raise Invalid("expected a JSON object")
+    for field in written:
+        if field not in ("moves", "pools", "jobs", "pool"):
+            raise UnknownField("there is no such field; there are moves, pools, jobs and pool", field[:80])
+    moves, jobs, pools = written.get("moves", []), written.get("jobs", []), written.get("pools", {})
+    for field, given, kind in (("moves", moves, list), ("jobs", jobs, list), ("pools", pools, dict)):
+        if not isinstance(given, kind) or len(given) > MAX_TRIED:
+            raise Invalid(f"expected a {'list' if kind is list else 'map'} of at most {MAX_TRIED}", field)
+    pool = written.get("pool", "")
+    for name in (*pools, *([pool] if "pool" in written else [])):
+        if not isinstance(name, str) or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+            raise Invalid(f"a pool's name has 1 to {MAX_NAME_BYTES} bytes", "pool")
+    return {
+        "moves": [loaded(_MOVE, move, f"moves.{index}.") for index, move in enumerate(moves)],
+        "pools": pools,
+        "drafts": [_tried(job, f"jobs.{index}.") for index, job in enumerate(jobs)],
+        "pool": pool,
+    }
+
+
+def _tried(written: Any, prefix: str) -> Draft:
+    read = loaded(_TRIED, written, prefix)
+    try:
+        # One that no other can have.
+        return draft(
+            read["data"], read["request_id"], read["owner_id"], secrets.token_hex(16), read["priority"]
+        )
+    except Invalid as error:
+        error.field = prefix + (error.field or "")
+        raise
+
+
 def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Read the query of a list; the cursor comes back as the store's own. Raises Invalid or UnknownField."""
-    given = Counter(name for name, _ in query)
-    if twice := next((name for name, count in given.items() if count > 1), None):
-        raise Invalid("given twice", twice[:80])
-    read = loaded(_LIST, dict(query))
+    read = loaded(_LIST, _once(query))
     if read["cursor"]:
         try:
             read["cursor"] = base64.urlsafe_b64decode(read["cursor"]).decode()
@@ -250,6 +337,18 @@ def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if not _CURSOR.fullmatch(read["cursor"]):
             raise Invalid("not a cursor that this service gave", "cursor")
     return read
+
+
+def dry_run(query: Sequence[tuple[str, str]]) -> bool:
+    """Whether the query of a change says that nothing is to be changed. Raises Invalid or UnknownField."""
+    return bool(loaded(_DRY, _once(query))["dry_run"] == "true")
+
+
+def _once(query: Sequence[tuple[str, str]]) -> dict[str, str]:
+    given = Counter(name for name, _ in query)
+    if twice := next((name for name, count in given.items() if count > 1), None):
+        raise Invalid("given twice", twice[:80])
+    return dict(query)
 
 
 def cursor(place: str) -> str:
@@ -274,4 +373,6 @@ def loaded(schema: Schema, written: Any, prefix: str = "") -> dict[str, Any]:
             text if name == "_schema" else f"{name[:80]}: {text}" for name, text in faults.items()
         )
         kind = UnknownField if unknown else Invalid
-        raise kind(said[:500], None if first == "_schema" else prefix + first[:80]) from None
+        raise kind(
+            said[:500], (prefix.rstrip(".") or None) if first == "_schema" else prefix + first[:80]
+        ) from None

@@ -7,9 +7,10 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from rqueue.capacity import declared
+from rqueue.capacity import declared, openstack, pools, scheduling
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
+from rqueue.domain.pool import MAX_HOSTS
 from rqueue.errors import StoreDamaged
 
 Shape = dict[str, Any]
@@ -145,8 +146,21 @@ JOB = record(
     {
         "Position": COUNT | {"description": "Of a waiting job that is asked for by itself; 0 is next."},
         "Ahead": COUNT | {"description": "How many before it wait for the same pool."},
-        "Reason": {"type": "string", "enum": list(Reason), "description": "Why it waits."},
-        "EstimatedStart": or_null(MOMENT),
+        "Reason": {
+            "type": "string",
+            "pattern": f"^({'|'.join(Reason)}): .",
+            "description": "Why it waits: a code, a colon, and words for people.",
+            "examples": ["waiting_for_capacity: pool p1 has no host with 4 VCPU free (most is 3 on n2)"],
+        },
+        "EstimatedStart": or_null(MOMENT)
+        | {"description": "When it will start; null where there is too little to tell from."},
+        "EstimatedSpread": list_of(
+            MOMENT,
+            minItems=2,
+            maxItems=2,
+            description="With an estimate: between these, four of five jobs start.",
+        ),
+        "EstimateBasis": {"type": "string", "description": "With an estimate: what it is made from."},
         "Placement": list_of(
             {"type": "string"}, description="The host of each instance, while it holds them."
         ),
@@ -195,16 +209,39 @@ DAMAGED_QUEUE = record(
     },
     description="One that a hand edit broke.",
 )
+TOLERATION = record(
+    {},
+    {
+        "key": {"type": "string"},
+        "operator": {"enum": list(scheduling.OPERATORS)},
+        "value": {"type": "string"},
+        "effect": {"enum": list(scheduling.EFFECTS)},
+        "tolerationSeconds": {"type": "integer"},
+    },
+    description="As a pod has it.",
+    additionalProperties=False,
+)
 POOL_BODY = record(
+    {},
     {
         "hosts": map_of(
             ref("Amounts"),
-            maxProperties=declared.MAX_HOSTS,
+            maxProperties=MAX_HOSTS,
             propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES, "pattern": "^[^/]*$"},
             description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
-        )
-    },
-    {
+        ),
+        "aggregate": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": openstack.MAX_AGGREGATE,
+            "description": "Of a queue whose source is openstack: a host aggregate's name or UUID.",
+        },
+        "selector": {
+            "type": "string",
+            "maxLength": scheduling.MAX_SELECTOR,
+            "description": "Of a queue whose source is kubernetes: the label selector of its nodes.",
+        },
+        "tolerations": list_of(TOLERATION, maxItems=scheduling.MAX_TOLERATIONS),
         "projects": list_of(NAME, maxItems=declared.MAX_PROJECTS),
         "quotas": map_of(
             ref("Amounts"),
@@ -213,6 +250,7 @@ POOL_BODY = record(
             description="Owner, or `*` for those without one of their own → the most that it may hold.",
         ),
     },
+    oneOf=[{"required": [field]} for field in ("hosts", *pools.LIVE)],
     additionalProperties=False,
     examples=[
         {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
@@ -221,12 +259,17 @@ POOL_BODY = record(
 POOL = record(
     {
         "pool": {"type": "string"},
-        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED})),
+        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED}, {"seen": COUNTED})),
         "projects": list_of({"type": "string"}),
         "waiting": COUNT,
         "quotas": map_of(COUNTED),
         "usage": map_of(COUNTED),
-    }
+    },
+    {
+        "source": {"type": "object", "description": "Of a live pool: how its source finds it."},
+        "observed": or_null(MOMENT) | {"description": "When its last reading began."},
+        "error": or_null({"type": "string"}) | {"description": "Why it could not be read lately."},
+    },
 )
 ERROR = record(
     {

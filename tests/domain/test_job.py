@@ -53,8 +53,8 @@ def test_a_document_has_the_fields_of_the_seed_in_their_order():
     ("changes", "further"),
     [
         (
-            {"position": 0, "ahead": 0, "reason": Reason.NO_POOL},
-            {"Position": 0, "Ahead": 0, "Reason": "no_pool", "EstimatedStart": None},
+            {"position": 0, "ahead": 0, "reason": Reason.NO_POOL, "words": "pool p is not declared"},
+            {"Position": 0, "Ahead": 0, "Reason": "no_pool: pool p is not declared", "EstimatedStart": None},
         ),
         ({"placement": ("a", "a"), "attempts": 0}, {"Placement": ("a", "a"), "Attempts": 0}),
         ({"attempts": 3, "last_error": "no"}, {"Attempts": 3, "LastError": "no"}),

@@ -131,7 +131,8 @@ def test_pods_are_hardened(case: str) -> None:
         assert ("runAsUser" in context) == (given.get("runAsUser", 0) is not None)
         assert pod["enableServiceLinks"] is False
         # Only who asks the API server gets a token for it.
-        asks = given.get("auth", {}).get("kubernetes", False) and pod.get("serviceAccountName") is not None
+        asks = any(given.get(part, {}).get("kubernetes", False) for part in ("auth", "sources"))
+        asks = asks and pod.get("serviceAccountName") is not None
         assert pod["automountServiceAccountToken"] is asks
         for container in pod["containers"]:
             assert container["securityContext"] == {
@@ -169,12 +170,17 @@ def test_an_external_redis_is_one_value(case: str) -> None:
     assert not any("valkey" in o["metadata"]["name"] for o in rendered.objects)
 
 
-def test_rights_are_asked_for_only_where_tokens_are_reviewed() -> None:
+REVIEWS = {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
+CAPACITY = {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list", "watch"]}
+
+
+@pytest.mark.parametrize(("case", "rule"), [("token-review", REVIEWS), ("kubernetes-source", CAPACITY)])
+def test_rights_are_asked_for_only_where_they_are_used(case: str, rule: dict[str, Any]) -> None:
     assert not [kind for kind in kinds(render({})) if "Role" in kind]
-    rendered = render(values("token-review"))
-    assert rendered.one("ClusterRole")["rules"] == [
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}
-    ]
+    rendered = render(values(case))
+    assert rendered.one("ClusterRole")["rules"] == [rule]
+    binding = rendered.one("ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == rendered.one("ClusterRole")["metadata"]["name"]
     subject = rendered.one("ClusterRoleBinding")["subjects"][0]
     assert subject["name"] == rendered.one("Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
 
@@ -243,6 +249,10 @@ def test_routes_lead_to_the_service(case: str) -> None:
         ({"fullnameOverride": "1a"}, "no Service's name"),
         ({"callbacks": {"timeoutSeconds": 61}}, "terminationGracePeriodSeconds"),
         ({"auth": {"kubernetes": True}, "serviceAccount": {"create": False}}, "default one is everybody's"),
+        (
+            {"sources": {"kubernetes": True}, "serviceAccount": {"create": False}},
+            "default one is everybody's",
+        ),
         ({"autoscaling": {"enabled": True}, "resources": {"requests": None}}, "resources.requests.cpu"),
         (
             {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
@@ -306,6 +316,22 @@ def test_redis_is_reached_at_its_port(url: str, port: int) -> None:
 def test_keystone_is_reached_at_its_port(url: str, port: int) -> None:
     given = {"auth": {"keystone": url}, "networkPolicy": {"callbacksTo": PEERS}}
     assert ([port], None) in opened(given)
+
+
+@pytest.mark.parametrize("part", ["auth", "sources"])
+def test_the_api_server_is_reached_where_it_is_asked(part: str) -> None:
+    policy = {"networkPolicy": {"callbacksTo": PEERS}}
+    assert ([443, 6443], None) in opened({part: {"kubernetes": True}, **policy})
+    assert ([443, 6443], None) not in opened(policy)
+
+
+def test_openstack_is_reached_at_its_ports_with_its_secret() -> None:
+    given = {**values("openstack"), "networkPolicy": {"callbacksTo": PEERS}}
+    assert ([5000, 8774, 8778], None) in opened(given)
+    pod = render(given).one("Deployment", RELEASE)["spec"]["template"]["spec"]
+    (mounted,) = (found for found in pod["volumes"] if found["name"] == "openstack")
+    assert mounted["secret"] == {"secretName": "rqueue-clouds", "defaultMode": 0o440}
+    assert {"name": "RQUEUE_OPENSTACK_CLOUD", "value": "east"} in pod["containers"][0]["env"]
 
 
 def test_with_peers_for_everything_nothing_is_open_to_anywhere_but_names() -> None:

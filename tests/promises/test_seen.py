@@ -15,6 +15,8 @@ async def test_every_waiting_job_says_where_and_why(service: Service) -> None:
         _, answer = await service.call("GET", f"/v1/vm/{name}")
         return tuple(answer["data"][field] for field in ("Position", "Ahead", "Reason", "EstimatedStart"))
 
+    no_room = "waiting_for_capacity: pool p has no host with 2 slots free (most is 0 on n)"
+
     await service.call("PUT", "/queues/vm/pools/p", {"hosts": {"n": {"slots": 2}}})
     await create("huge", "p", 3)
     await create("first", "p", 2)
@@ -23,9 +25,9 @@ async def test_every_waiting_job_says_where_and_why(service: Service) -> None:
     await create("second", "p", 2)
     await create("third", "p")
     await service.settle()
-    assert await seen("huge") == (0, 0, "never_fits", None)
-    assert await seen("nowhere") == (1, 0, "no_pool", None)
-    assert await seen("second") == (2, 1, "waiting_for_capacity", None)
-    assert await seen("third") == (3, 2, "behind", None)
+    assert await seen("huge") == (0, 0, "never_fits: no host of pool p has 3 slots (most is 2)", None)
+    assert await seen("nowhere") == (1, 0, "no_pool: pool not declared is not declared", None)
+    assert await seen("second") == (2, 1, no_room, None)
+    assert await seen("third") == (3, 2, "behind: 2 jobs before it wait for pool p", None)
     await service.call("PUT", "/queues/vm", {"paused": True})
-    assert await seen("third") == (3, 2, "paused", None)
+    assert await seen("third") == (3, 2, "paused: queue vm is paused", None)

@@ -56,8 +56,10 @@ class Machine(RuleBasedStateMachine):
                 await self.redis.unlink(*names)
 
 
-def drive(machine: Callable[[], Machine], url: str, runs: int, steps: int) -> None:
-    """Run a machine so often, with so many steps each."""
+def drive(
+    machine: Callable[[], Machine], url: str, runs: int, steps: int, always_the_same: bool = False
+) -> None:
+    """Run a machine so often, with so many steps each; by chance, or each time the same."""
 
     def made() -> Machine:
         built = type(machine.__name__, (machine,), {"url": url})
@@ -69,6 +71,7 @@ def drive(machine: Callable[[], Machine], url: str, runs: int, steps: int) -> No
             max_examples=runs,
             stateful_step_count=steps,
             deadline=None,
+            derandomize=always_the_same,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -17,9 +17,11 @@ from rqueue.store import check as checking
 from rqueue.store.check import FAULTS, UNMENDED, Check, Fault
 from rqueue.store.connect import connect
 from rqueue.store.keys import Keys
+from rqueue.store.live import Live
 from rqueue.store.store import Store
 from tests import invariants
-from tests.conftest import new
+from tests.conftest import Clock, new
+from tests.store.live import declare_live, see
 from tests.store.machine import Machine, drive
 
 CLAIM_MS = 5000
@@ -285,9 +287,102 @@ async def _copied(redis: R, key: str, to: str, end: str) -> None:
     await redis.zadd(to, {await _member(redis, key, end): 1})
 
 
+@pytest.fixture
+async def observed(redis_url, real_store, real_redis, namespace, clock):
+    """In a live pool one runs that its source sees, one that it does not, one is called and one waits."""
+    store = real_store
+    await declare_live(store)
+    async with connect(redis_url) as pipeline:
+        live = Live(pipeline, namespace, "one", clock)
+        await see(live, n={"slots": 4}, taken={"n": {"slots": 1}})
+        await store.create("vm", [new(name) for name in ("seen", "ran", "called", "waits")])
+        await store.admit("vm", "default", CLAIM_MS)
+        await store.transition("vm", "seen", CONFIRM)
+        await see(live, n={"slots": 4}, taken={"n": {"slots": 2}})
+        await live.failed(await live.claim("vm", CLAIM_MS), "default", "away")
+    await store.transition("vm", "ran", CONFIRM)
+    await store.admit("vm", "default", CLAIM_MS)
+    return real_redis
+
+
+# As EDITS, of a live pool.
+LIVE_EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list[tuple[str, str]]]] = {
+    **{
+        f"{name} expires": (
+            lambda redis, key, name=name: redis.expire(key(name), 1000),
+            [("expires", name)],
+        )
+        for name in (
+            *("sources", "observed", "source_errors", "reader"),
+            *("seen:default", "held:default"),
+        )
+    },
+    "what is seen is nonsense": (
+        lambda redis, key: redis.hset(key("seen:default"), "n/slots", "some"),
+        [("amount", "seen:default")],
+    ),
+    "what is seen is a list": (
+        lambda redis, key: _anew(redis, "RPUSH", key("seen:default")),
+        [("wrong_kind", "seen:default")],
+    ),
+    "a stranger is held": (
+        lambda redis, key: redis.zadd(key("held:default"), {"called": 1, "nobody": 2}),
+        [("stranger", "held:default")],
+    ),
+    "one that is seen is not held": (
+        lambda redis, key: redis.zrem(key("held:default"), "seen"),
+        [("missing", "held:default")],
+    ),
+    "one that is seen is held for later": (
+        lambda redis, key: redis.zadd(key("held:default"), {"seen": 5}),
+        [("score", "held:default")],
+    ),
+    "it is not known what is seen": (
+        lambda redis, key: redis.hset(key("job:seen"), "Observed", "soon"),
+        [("field", "job:seen")],
+    ),
+    "nothing says that it is seen": (
+        lambda redis, key: redis.hdel(key("job:seen"), "Observed"),
+        [("score", "held:default"), ("used", "used:default")],
+    ),
+    "a waiting job is seen": (
+        lambda redis, key: redis.hset(key("job:waits"), "Observed", "5"),
+        [("field", "job:waits")],
+    ),
+    "a live pool was observed nobody knows when": (
+        lambda redis, key: redis.hset(key("observed"), "default", "lately"),
+        [("observed", "observed")],
+    ),
+    "a live pool is none": (
+        lambda redis, key: redis.hdel(key("observed"), "default"),
+        [("observed", "observed")],
+    ),
+    "how a live pool is found is gone": (
+        lambda redis, key: redis.hdel(key("sources"), "default"),
+        [("unread", "observed"), ("stranger", "source_errors")],
+    ),
+}
+
+
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 async def test_a_fault_is_found_and_only_it_and_mended(filled, redis_url, namespace, clock, edit):
-    do, expected = edit
+    await _found_and_mended(filled, redis_url, namespace, clock, *edit)
+
+
+@pytest.mark.parametrize("edit", LIVE_EDITS.values(), ids=LIVE_EDITS)
+async def test_so_is_a_fault_of_a_live_pool(observed, redis_url, namespace, clock, edit):
+    assert await faults(redis_url, namespace, now=clock) == []
+    await _found_and_mended(observed, redis_url, namespace, clock, *edit)
+
+
+async def _found_and_mended(
+    filled: R,
+    redis_url: str,
+    namespace: str,
+    clock: Clock,
+    do: Callable[[R, Callable[[str], str]], Awaitable[Any]],
+    expected: list[tuple[str, str]],
+) -> None:
     await do(filled, lambda name: Keys(namespace).of("vm", name))
 
     found = await faults(redis_url, namespace, now=clock)
@@ -435,7 +530,7 @@ async def test_a_called_job_that_nobody_would_call_is_called_again(filled, redis
 
 
 async def test_every_fault_has_a_test():
-    tried = {code for _, expected in EDITS.values() for code, _ in expected}
+    tried = {code for _, expected in [*EDITS.values(), *LIVE_EDITS.values()] for code, _ in expected}
     assert set(FAULTS) - tried == {"not_listed", "empty_type", "secret"}
 
 

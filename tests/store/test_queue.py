@@ -51,7 +51,7 @@ async def test_what_is_not_asked_for_stays(store):
         ({"haste": 5}, errors.UnknownField, "haste"),
         ({"": 5}, errors.UnknownField, ""),
         ({"policy": "lottery"}, errors.Invalid, "policy"),
-        ({"source": "kubernetes"}, errors.Invalid, "source"),
+        ({"source": "vmware"}, errors.Invalid, "source"),
         ({"paused": 1}, errors.Invalid, "paused"),
         ({"paused": "true"}, errors.Invalid, "paused"),
         ({"call_deadline": 0}, errors.Invalid, "call_deadline"),

@@ -97,6 +97,8 @@ async def test_a_release_whose_answer_was_lost_changes_nothing_more(store, redis
         "nonce": "once",
         "last_error": "",
         "lease_seconds": "",
+        "hold_seconds": 300,
+        "stale_after": 60,
         "retention": 100,
         "call_deadline": 600,
         "patience": 600,

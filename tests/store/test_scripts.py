@@ -15,9 +15,10 @@ NAMES = scripts.names()
 
 def test_there_is_a_script_for_each_verb():
     assert [
-        *("admit", "call", "configure", "create", "delete_pool", "diagnose", "due", "examine", "get"),
-        *("inspect", "list", "measure", "move", "put_pool", "raise_seq", "recount", "release", "retry"),
-        *("set_aside", "spread", "transition", "update"),
+        *("admit", "call", "claim_reader", "configure", "create", "delete_pool", "diagnose", "due"),
+        *("examine", "explain", "get", "inspect", "list", "measure", "move", "observe", "put_pool"),
+        *("raise_seq", "recount", "release", "retry", "set_aside", "set_hosts", "simulate"),
+        *("source_failed", "spread", "transition", "update"),
     ] == NAMES
 
 
@@ -54,7 +55,7 @@ def test_lines_in_errors_are_those_of_the_file(name):
 
 
 def test_who_only_looks_is_not_taken_for_one_that_writes():
-    assert [name for name in NAMES if not scripts.load(name).writes] == ["get", "list", "measure"]
+    assert [name for name in NAMES if not scripts.load(name).writes] == ["explain", "get", "list", "measure"]
 
 
 async def test_what_counts_as_reading_writes_nothing_whatever_the_server(redis, server):
@@ -99,13 +100,13 @@ def test_a_header_that_names_what_there_is_not_is_refused(monkeypatch, tmp_path,
     ("rest", "arguments"),
     [
         ((), {}),
-        ((), {"request_id": "a", "owners": "", "more": 1}),
+        ((), {"request_id": "a", "stale_after": 60, "owners": "", "more": 1}),
         ((), {"request": "a"}),
-        (("a",), {"request_id": "a", "owners": ""}),
+        (("a",), {"request_id": "a", "stale_after": 60, "owners": ""}),
     ],
 )
 async def test_wrong_arguments_are_a_type_error(redis, pipeline, namespace, rest, arguments):
-    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'owners'\)"):
+    with pytest.raises(TypeError, match=r"get\.lua takes \('request_id', 'stale_after', 'owners', 'now'\)"):
         await Scripts(pipeline, Keys(namespace)).run("get", "vm", *rest, **arguments)
     assert [key async for key in redis.scan_iter(f"{namespace}:*")] == []
 

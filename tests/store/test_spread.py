@@ -2,6 +2,9 @@
 
 import pytest
 
+from rqueue import errors
+from rqueue.domain.caller import ANYONE
+from rqueue.store import dry
 from rqueue.store import store as module
 from tests import invariants
 from tests.conftest import new
@@ -32,6 +35,25 @@ async def test_a_move_into_a_crowd_spreads_it_first(store, redis, namespace, cro
     assert await line(store) == [*crowded[: at + 1], "x", *crowded[at + 1 :]]
     jobs = await invariants.check(redis, namespace)
     assert {found["Priority"] for found in jobs.values()} == {"5"}
+
+
+async def test_a_move_into_a_crowd_is_tried_where_little_is_to_be_spread(store, redis, namespace, crowded):
+    await store.create("vm", [new("x")])
+    before = await invariants.check(redis, namespace)
+    where = ("between", crowded[300], crowded[301])
+    would = await store.dry.move("vm", "x", *where, caller=ANYONE)
+    assert await invariants.check(redis, namespace) == before
+    await store.move("vm", "x", *where)
+    assert await store.get("vm", "x") == would
+
+
+async def test_a_move_into_a_larger_crowd_is_not_tried(store, redis, namespace, crowded, monkeypatch):
+    await store.create("vm", [new("x")])
+    before = await invariants.check(redis, namespace)
+    monkeypatch.setattr(dry, "SPREAD_AT_ONCE", 1)
+    with pytest.raises(errors.RedisUnavailable, match="dry run"):
+        await store.dry.move("vm", "x", "between", crowded[300], crowded[301], caller=ANYONE)
+    assert await invariants.check(redis, namespace) == before
 
 
 async def test_no_step_touches_more_than_it_may(store, redis, namespace, crowded):

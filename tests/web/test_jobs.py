@@ -107,15 +107,27 @@ async def test_a_waiting_job_says_where_it_stands_and_why(service):
         return {field: found[field] for field in list(found)[len(SEED_FIELDS) :]}
 
     wait = {"EstimatedStart": None}
-    assert await shown("a") == {"Position": 0, "Ahead": 0, "Reason": "waiting_for_capacity", **wait}
-    assert await shown("b") == {"Position": 1, "Ahead": 1, "Reason": "behind", **wait}
-    assert await shown("z") == {"Position": 2, "Ahead": 0, "Reason": "no_pool", **wait}
+    no_room = "waiting_for_capacity: pool default has no host with 1 slots free (most is 0 on h)"
+    too_large = "never_fits: no host of pool default has 2 slots (most is 1)"
+    assert await shown("a") == {"Position": 0, "Ahead": 0, "Reason": no_room, **wait}
+    assert await shown("b") == {
+        "Position": 1,
+        "Ahead": 1,
+        "Reason": "behind: 1 job before it waits for pool default",
+        **wait,
+    }
+    assert await shown("z") == {
+        "Position": 2,
+        "Ahead": 0,
+        "Reason": "no_pool: pool none is not declared",
+        **wait,
+    }
     assert await shown("r") == {"Placement": ["h"], "Attempts": 1}
     await ask(service, "POST", "/v1/vm/", job("huge", data={"instances": [{"slots": 2}]}, priority=1))
     await service.settle()
-    assert await shown("huge") == {"Position": 0, "Ahead": 0, "Reason": "never_fits", **wait}
+    assert await shown("huge") == {"Position": 0, "Ahead": 0, "Reason": too_large, **wait}
     await ask(service, "PUT", "/queues/vm", {"paused": True})
-    assert (await shown("a"))["Reason"] == "paused"
+    assert (await shown("a"))["Reason"] == "paused: queue vm is paused"
 
 
 async def test_a_placement_names_the_host_of_each_instance(service, real_redis, namespace):
@@ -226,7 +238,7 @@ async def test_less_demand_lets_a_job_go(service):
     await room(service, 1)
     await ask(service, "POST", "/v1/vm/", job(data={"instances": [{"slots": 2}]}))
     await service.settle()
-    assert (await ask(service, "GET", "/v1/vm/a")).data["Reason"] == "never_fits"
+    assert (await ask(service, "GET", "/v1/vm/a")).data["Reason"].startswith("never_fits: ")
     await ask(service, "POST", "/v1/vm/a", {"data": {"instances": [{"slots": 1}]}})
     await service.settle()
     assert (await ask(service, "GET", "/v1/vm/a")).data["Status"] == "running"

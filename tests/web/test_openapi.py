@@ -10,6 +10,7 @@ from schemathesis.specs.openapi import definitions
 
 from rqueue import errors, tokens
 from rqueue.domain.caller import Role
+from rqueue.domain.estimate import Estimate
 from rqueue.domain.job import Job, Reason, Status
 from rqueue.domain.pool import Pool
 from rqueue.web import openapi
@@ -144,10 +145,11 @@ def test_the_fields_of_what_is_answered_are_there() -> None:
     moment, place = 5, ("n",)
     full = Job(
         *(1, moment, moment, moment, "d", "vm", "y", "{}", "abc", 5, Status.QUEUED, "p", place, 1, "x", "a"),
-        *(moment, 0, 0, Reason.BEHIND),
+        *(moment, 0, 0, Reason.BEHIND, None, "words", Estimate(moment, moment, moment, 9, 9.0)),
     )
     assert list(full.document()) == list(schemas["Job"]["properties"])
-    assert set(Pool("p", {}).document()) == set(schemas["Pool"]["properties"])
+    live = Pool("p", {}, source="openstack", found_by={"aggregate": "a"})
+    assert set(live.document()) == set(schemas["Pool"]["properties"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ DEFAULTS = {
     "retention": 86400,
     "default_pool": "default",
     "source": "declared",
+    "hold_seconds": 300,
+    "stale_after": 60,
     "max_queued": None,
 }
 NONE = {"queued": 0, "running": 0, "ended": 0}
@@ -166,7 +168,7 @@ async def test_a_pool_that_is_forgotten_frees_its_projects_and_admits_nobody(ser
     await ask(service, "DELETE", "/v1/vm/a")
     await service.settle()
     left = (await ask(service, "GET", "/v1/vm/b")).data
-    assert (left["Status"], left["Reason"]) == ("queued", "no_pool")
+    assert (left["Status"], left["Reason"]) == ("queued", "no_pool: pool default is not declared")
     await check(real_redis, namespace)
     again = await ask(service, "PUT", "/queues/vm/pools/q", {"hosts": {}, "projects": ["p"]})
     assert again.data["projects"] == ["p"]
@@ -189,7 +191,7 @@ async def test_a_paused_queue_takes_jobs_and_admits_none(service):
     await ask(service, "POST", "/v1/vm/", job())
     await service.settle()
     waiting = (await ask(service, "GET", "/v1/vm/a")).data
-    assert (waiting["Status"], waiting["Reason"]) == ("queued", "paused")
+    assert (waiting["Status"], waiting["Reason"]) == ("queued", "paused: queue vm is paused")
     await ask(service, "PUT", "/queues/vm", {"paused": False})
     await service.settle()
     assert (await ask(service, "GET", "/v1/vm/a")).data["Status"] == "running"

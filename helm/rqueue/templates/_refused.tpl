@@ -7,8 +7,8 @@
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int .Values.callbacks.timeoutSeconds) -}}
 {{- fail "terminationGracePeriodSeconds is less than callbacks.timeoutSeconds, which a call that is under way may take" -}}
 {{- end -}}
-{{- if and .Values.auth.kubernetes (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
-{{- fail "auth.kubernetes gives a ServiceAccount the right to create TokenReviews, and the namespace's default one is everybody's: set serviceAccount.create or serviceAccount.name" -}}
+{{- if and (or .Values.auth.kubernetes .Values.sources.kubernetes) (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{- fail "auth.kubernetes and sources.kubernetes give a ServiceAccount rights in the cluster, and the namespace's default one is everybody's: set serviceAccount.create or serviceAccount.name" -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" .Values.resources)) -}}
 {{- fail "autoscaling goes by the CPU request, and resources.requests.cpu is not set" -}}

@@ -1,6 +1,6 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed:
+-- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed: held: releases:
 -- NEEDS   clock order owners
 --
 -- `heads` holds, for a pool that was examined, the place at which it stands still: no job before it may go, since it
@@ -10,7 +10,7 @@
 
 local FIELDS = {
   "Status", "Priority", "ID", "Rank", "OwnerID", "Pool", "Demand", "Placement", "Admission", "Nonce",
-  "Callback", "Deadline", "UpdatedAt", "LastError",
+  "Callback", "Deadline", "UpdatedAt", "LastError", "Observed",
 }
 
 -- Those of them that say where a job stands.
@@ -186,7 +186,7 @@ local function leave_line(job)
 end
 
 -- Add a job's demand to what its hosts hold (sign 1), or take it off again (-1). What a hand edit made
--- unreadable is left alone: one damaged job must not hold up the others.
+-- unreadable is left alone: one damaged job must not hold up the others. Returns what changed, by <host>/<resource>.
 local function charge(job, sign)
   local changes = {}
   local readable = pcall(function()
@@ -201,10 +201,12 @@ local function charge(job, sign)
       end
     end
   end)
-  for field, change in pairs(readable and changes or {}) do
+  changes = readable and changes or {}
+  for field, change in pairs(changes) do
     local used = change ~= 0 and forgive(redis.pcall("HINCRBY", used_ .. job.Pool, field, text(change)))
     if used == 0 then redis.call("HDEL", used_ .. job.Pool, field) end
   end
+  return changes
 end
 
 -- The host of all instances of a job, or nil where there are several, or none to be read.
@@ -217,15 +219,38 @@ local function only_host(job)
   return type(placement[1]) == "string" and placement[1] or nil
 end
 
+-- Of so many entries of `releases:` all but LAST go at once.
+local FULL = 192
+local LAST = 129
+-- A demand of more bytes is not remembered.
+local LONGEST = 256
+
+-- Whether the first in line of a pool stands still for want of room.
+local function stands_still(pool)
+  local score = head_of(pool)
+  return score and score >= -MAX_PRIORITY and score <= MAX_PRIORITY
+end
+
+-- Write down when a pool released something while others waited for it, or without a demand, that from now on
+-- somebody waits: from that it is estimated when they start.
+local function remember(pool, now_us, demand)
+  if demand and (#demand > LONGEST or demand == "") then return end
+  local entry = text(now_us) .. (demand and " " .. demand or "")
+  local length = forgive(redis.pcall("RPUSH", releases_ .. pool, entry))
+  if type(length) == "number" and length >= FULL then redis.call("LTRIM", releases_ .. pool, -LAST, -1) end
+end
+
 -- Take a calling or running job from its hosts.
-local function release(job)
+local function release(job, now_us)
   redis.call("ZREM", running, job.member)
   -- Before it leaves `due`, so that one whose capacity could not be given back is looked at again.
-  charge(job, -1)
+  if not job.Observed then charge(job, -1) end
+  if job.Status ~= "calling" then forgive(redis.pcall("ZREM", held_ .. job.Pool, job.id)) end
   redis.call("ZREM", due, job.id)
-  redis.call("HDEL", job_ .. job.id, "Placement", "Deadline")
+  redis.call("HDEL", job_ .. job.id, "Placement", "Deadline", "Observed")
   count_usage(job, -1)
   if by_owner() then rank_owner(job.Pool, job.OwnerID, true) end
+  if stands_still(job.Pool) then remember(job.Pool, now_us, job.Demand or "") end
   return room_made(job.Pool)
 end
 

@@ -59,6 +59,7 @@ local sums_of = {}
 
 -- What all instances of a demand ask for together; nothing of what cannot be read.
 local function sum_of(demand)
+  demand = demand or ""
   if sums_of[demand] then return sums_of[demand] end
   local sum = {}
   local readable = pcall(function()

@@ -1,6 +1,6 @@
 -- pack: which hosts take a job's instances.
 --
--- KEYS    capacity: used: pools
+-- KEYS    capacity: used: seen: limits: pools
 -- NEEDS   clock
 --
 -- Best-fit decreasing on the dominant share: instances in falling order of the largest share that
@@ -49,23 +49,50 @@ local function read(hosts, fields, held)
 end
 
 local function no_hosts()
-  return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {} }
+  return { names = {}, number_of = {}, capacity = {}, free = {}, full = {}, spent = {}, limits = {} }
+end
+
+-- Of hosts that have such limits, the most that one instance takes of a resource: resource → host's name → amount.
+local function limit(hosts, field, amount)
+  local name, resource = string.match(field, "^([^/]*)/(.*)$")
+  local most = finite(amount)
+  if not name or not most then return end
+  if not hosts.limits[resource] then hosts.limits[resource] = {} end
+  hosts.limits[resource][name] = most
+end
+
+-- Add what a source sees of fields to what is promised of them.
+local function add_seen(held, seen)
+  for i = 1, #seen, 2 do
+    local field, amount = seen[i], seen[i + 1]
+    local used = held[field]
+    held[field] = used and text((finite(used) or 0) + (finite(amount) or 0)) or amount
+  end
+  work = work + #seen / 8
 end
 
 -- The hosts of a pool as they are: their names, the columns, and of each host the largest share of its
--- resources that is used.
-local function hosts_of(pool)
+-- resources that is used; of a `live` pool also by what its source sees.
+local function hosts_of(pool, live)
   local hosts, held, flat = no_hosts(), {}, redis.call("HGETALL", used_ .. pool)
   for i = 1, #flat, 2 do
     held[flat[i]] = flat[i + 1]
   end
   work = work + #flat / 8
+  if live then
+    add_seen(held, redis.call("HGETALL", seen_ .. pool))
+    local limits = redis.call("HGETALL", limits_ .. pool)
+    for i = 1, #limits, 2 do
+      limit(hosts, limits[i], limits[i + 1])
+    end
+    work = work + #limits / 8
+  end
   read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
   return hosts
 end
 
 -- One host of a pool, and of its resources only those of a shape.
-local function host_of(pool, name, shape)
+local function host_of(pool, name, shape, live)
   local fields = {}
   for resource in pairs(shape) do
     fields[#fields + 1] = name .. "/" .. resource
@@ -76,6 +103,16 @@ local function host_of(pool, name, shape)
   for i, used in ipairs(redis.call("HMGET", used_ .. pool, unpack(fields))) do
     held[fields[i]] = used or nil
     has[i * 2 - 1], has[i * 2] = fields[i], amounts[i] or ""
+  end
+  if live then
+    local seen = {}
+    for i, amount in ipairs(redis.call("HMGET", seen_ .. pool, unpack(fields))) do
+      seen[i * 2 - 1], seen[i * 2] = fields[i], amount or "0"
+    end
+    add_seen(held, seen)
+    for i, most in ipairs(redis.call("HMGET", limits_ .. pool, unpack(fields))) do
+      limit(hosts, fields[i], most)
+    end
   end
   read(hosts, has, held)
   return hosts
@@ -98,17 +135,31 @@ local function emptied(hosts)
     end
   end
   work = work + #hosts.names / 2
-  return { names = hosts.names, capacity = hosts.capacity, free = free, full = full, spent = {} }
+  return {
+    names = hosts.names, capacity = hosts.capacity, free = free, full = full, spent = {}, limits = hosts.limits,
+  }
+end
+
+-- Whether an instance asks for more than it may take of a host: the limits by host → what it asks for.
+local function beyond(limits, host)
+  for most, amount in pairs(limits) do
+    if most[host] and amount > most[host] then return true end
+  end
+  return false
 end
 
 -- How many instances of a shape each host has room for in some columns; stops when there is room for
 -- `enough`, where that is given. Returns the hosts that hold any, how many each does, and all together.
 local function room(hosts, columns, shape, enough)
   local found, holds, sum = {}, {}, 0
-  local amounts, frees = {}, {}
+  local amounts, frees, limits = {}, {}, nil
   for resource, amount in pairs(shape) do
     if not columns[resource] then return found, holds, 0 end
     amounts[#amounts + 1], frees[#frees + 1] = amount, columns[resource]
+    if hosts.limits[resource] then
+      limits = limits or {}
+      limits[hosts.limits[resource]] = amount
+    end
   end
   local kinds, size = #amounts, 0
   for host = 1, #hosts.names do
@@ -118,7 +169,7 @@ local function room(hosts, columns, shape, enough)
       if times < count then count = times end
       if times < 1 then break end
     end
-    if count >= 1 then
+    if count >= 1 and not (limits and beyond(limits, hosts.names[host])) then
       size, count = size + 1, math.floor(count)
       found[size], holds[host], sum = host, count, sum + count
       if enough and sum >= enough then break end

@@ -1,7 +1,7 @@
 -- pass: examine a pool. Those whose turn it is and who fit get their capacity, now and here.
 --
--- KEYS    queue running settings due wake heads job: pool: used: capacity: pools blocked: passed: line:
--- NEEDS   clock order owners job pack turn
+-- KEYS    queue running settings due wake heads observed job: pool: used: capacity: pools blocked: passed: line:
+-- NEEDS   clock order owners job live pack turn
 --
 -- Who may not go, since the owner holds too much or no empty pool could hold the job, is skipped by all policies. The
 -- first of the others in line is the head. Strict: when the head does not fit, that ends the pass. Backfill: those
@@ -30,7 +30,7 @@ local LONGEST_BLOCKED = 1024
 -- claim, its fields}.
 local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, freed)
   local turns = {}
-  local set = redis.call("HMGET", settings, "paused", "call_deadline", "policy", "patience")
+  local set = redis.call("HMGET", settings, "paused", "call_deadline", "policy", "patience", "stale_after")
   if set[1] == "1" then return 0, turns end
   settings_of_policy = set[3] or "strict"
   if not by_owner() and (policy() == "fair" or redis.call("EXISTS", quotas_ .. pool) == 1) then
@@ -42,6 +42,8 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
     return 1, turns
   end
   local line, strict, fair = pool_ .. pool, policy() ~= "backfill" and policy() ~= "fair", policy() == "fair"
+  local live = redis.call("HGET", observed, pool)
+  local stale = too_old(live, set[5], now_us)
   local patience_us = (finite(set[4]) or tonumber(patience)) * 1000000
   local whose = by_owner() and by_place(pool) or in_line(pool)
 
@@ -55,18 +57,20 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
 
   local function look_at_all()
     if not whole_pool then
-      hosts, whole_pool, ready = hosts_of(pool), true, nil
+      hosts, whole_pool, ready = hosts_of(pool, live), true, nil
     end
   end
 
-  -- "fits" with a placement, which is on the hosts then, "blocked", "never", or "no_hosts". Equal demands
+  -- "fits" with a placement, which is on the hosts then, "blocked", "never", or "no_hosts", also where nobody
+  -- knows what they have. Equal demands
   -- that do not fit are judged once a pass, since what a pass admits only makes less room; those that do
   -- and follow each other share what was found out about the hosts.
   local function judge(demand, place)
+    if stale then return "no_hosts" end
     if judged[demand] then return judged[demand] end
     local readable, runs = pcall(runs_of, demand, pool)
     if readable and not hosts and freed and place == stood and #runs == 1 and runs[1].count == 1 then
-      hosts = host_of(pool, freed, runs[1].shape)
+      hosts = host_of(pool, freed, runs[1].shape, live)
     elseif not hosts or demand ~= looked_for then
       look_at_all()
       ready = nil
@@ -207,7 +211,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       if way.skip() then skipped = skipped + 1 end
     elseif verdict == "no_hosts" then
       -- In a pool without hosts nobody needs to be looked at, and nobody who comes is a reason to look.
-      stands, head = place_text(-MAX_PRIORITY - 1, ""), nil
+      stands, head = NOBODY, nil
       break
     else
       if not head then
@@ -222,6 +226,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
 
   -- Last, so that a pool which a hand edit made unreadable stays woken until it is mended.
   if more == 0 then redis.call("SREM", wake, pool) else wake_pool(pool) end
+  if head and not stands_still(pool) then remember(pool, now_us) end
   if stands then
     redis.call("HSET", heads, pool, stands)
   elseif redis.call("EXISTS", line) == 1 then

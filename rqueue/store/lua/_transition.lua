@@ -1,12 +1,23 @@
 -- transition: give a job another status, with all that follows from it.
 --
--- KEYS    ended due wake heads job:
+-- KEYS    ended due wake heads observed job: held:
 -- NEEDS   clock order owners job
 --
--- For scripts with the arguments request_id moves admission nonce last_error lease_seconds retention now want actor owners.
+-- For scripts with the arguments request_id moves admission nonce last_error lease_seconds hold_seconds
+-- retention now want actor owners.
 -- `moves` is "from:to from:to …", from the one table of legal moves. `admission`, where given, is the
 -- turn for which the caller speaks: nothing changes when the job has gone on without it.
---
+
+-- A source sees what a job of a live pool uses from the moment on at which its client says that it runs, or
+-- hold_seconds after the callback was answered: of these the earlier.
+local function hold(job, now_us)
+  if job.Observed or redis.call("HEXISTS", observed, job.Pool) == 0 then return end
+  local from = now_us
+  if admission ~= "" then from = now_us + setting("hold_seconds", hold_seconds) * 1000000 end
+  local was = finite(redis.call("ZSCORE", held_ .. job.Pool, job.id))
+  if not was or from < was then redis.call("ZADD", held_ .. job.Pool, text(from), job.id) end
+end
+
 -- Returns the reply; and where the job got another status, the job, the moment, and 1 where its pool is to be
 -- examined. Where its hosts were freed while the pool stood still, also the place at which it did, and the
 -- host if all of the job was on one.
@@ -34,12 +45,13 @@ local function transition()
     stood, freed = redis.call("HGET", heads, job.Pool), only_host(job)
   end
   -- A full server refuses what takes memory, unless something was written before: what ends begins with what it takes.
-  if ends then woke = held and release(job) or leave_line(job) end
+  if ends then woke = held and release(job, now_us) or leave_line(job) end
   redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us), "Status", status)
   if last_error ~= "" then redis.call("HSET", job_ .. request_id, "LastError", last_error) end
 
   if to == "running" then
     if job.LastError then redis.call("HDEL", job_ .. request_id, "LastError") end
+    hold(job, now_us)
     local lease = setting("lease_seconds", lease_seconds)
     if lease then
       redis.call("ZADD", due, text(milliseconds(now_us) + lease * 1000), request_id)
@@ -51,7 +63,7 @@ local function transition()
     end
   elseif to == "queued" then
     if held then
-      woke = release(job)
+      woke = release(job, now_us)
     else
       redis.call("ZREM", ended, request_id)
       redis.call("ZREM", due, request_id)

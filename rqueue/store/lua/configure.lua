@@ -1,13 +1,20 @@
 -- configure: change some of a queue's settings.
 --
--- KEYS    settings wake heads queue apart
+-- KEYS    settings wake heads queue apart pools
 -- NEEDS   clock order owners job
 -- ARGV    said actor changes...
 -- REPLY   the pools to wake, as a list
--- ERRORS
+-- ERRORS  wrong_source
 --
 -- Each change is a name and a value; "" gives the setting its default back. `said` is for the event.
 
+-- Pools of one source mean nothing to another.
+for at = changes + 1, #ARGV, 2 do
+  if ARGV[at] == "source" and redis.call("HLEN", pools) > 0 then
+    local source = redis.call("HGET", settings, "source") or "declared"
+    if (ARGV[at + 1] == "" and "declared" or ARGV[at + 1]) ~= source then return { "wrong_source", source } end
+  end
+end
 for at = changes + 1, #ARGV, 2 do
   if ARGV[at + 1] == "" then
     redis.call("HDEL", settings, ARGV[at])

@@ -34,7 +34,7 @@ local function look(id)
     redis.call("ZREM", due, id)
   elseif job.Status == "calling" then
     if now_ms >= (finite(job.Deadline) or 0) then
-      release(job)
+      release(job, now_us)
       if not job.LastError then
         redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
       end
@@ -48,7 +48,7 @@ local function look(id)
       reply[#reply + 1] = { id, job.Callback or "", job.Admission or "", claim }
     end
   elseif job.Status == "running" then
-    release(job)
+    release(job, now_us)
     finish(job, "expired", now_us, keep)
     reply[5] = reply[5] + 1
   elseif redis.call("ZSCORE", ended, id) then

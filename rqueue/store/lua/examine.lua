@@ -1,7 +1,7 @@
 -- examine: look at jobs by their hashes: is each whole, and does it stand where its hash says, and there only
 -- as it says? What is not so is told, and with `repair` mended: the hash is the truth.
 --
--- KEYS    queue running ended due callbacks settings heads wake events job: owner: pool: apart line: damaged:
+-- KEYS    queue running ended due callbacks settings heads wake events job: owner: pool: apart line: held: damaged:
 -- NEEDS   clock order owners job aside
 -- ARGV    repair retention call_deadline demand now ids...
 -- REPLY   the largest ID among them or "", then of each fault {code, key, request_id, more about it}
@@ -151,6 +151,8 @@ local function look(id)
     if job.Placement then mend("Placement", nil) end
     if job.Deadline then mend("Deadline", nil) end
   end
+  -- Without it the job is charged, which `used` shows then: too much rather than too little.
+  if job.Observed and not (job.Status == "running" and counted(job.Observed, 0, MAX_MOMENT)) then mend("Observed", nil) end
   if line and job.DeletedAt then mend("DeletedAt", nil) end
   if admitted and not placed(job.Placement, count) then
     -- Which hosts it holds nobody can say any more: it ends, visibly, and whoever wants it may put it in line again.
@@ -211,6 +213,7 @@ local function look(id)
         end
       end
     end
+    if job.Observed then stands("held:" .. job.Pool, id, "inf") end
   else
     stands("ended", id, job.DeletedAt)
   end

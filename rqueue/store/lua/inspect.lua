@@ -2,7 +2,7 @@
 -- belong there? What does not is told, and with `repair` taken out; a field that a hash lost and its place tells
 -- is given back.
 --
--- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings job: owner: pool: used: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
+-- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: limits: held: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
 -- NEEDS   clock order owners job pack aside
 -- ARGV    repair place kind cursor count
 -- REPLY   the cursor of the next part, "0" at the end, then of each fault {code, key, request_id, more about it}
@@ -129,6 +129,43 @@ look["capacity:"] = function(field, amount)
   if string.match(field, "^[^/]*/.+$") and counted(amount, 0, MAX_PRIORITY) then return end
   found("amount", place, of, field .. " is " .. amount)
   if mending then field_aside(place, field, amount) end
+end
+
+look["seen:"] = look["capacity:"]
+look["limits:"] = look["capacity:"]
+
+look["held:"] = function(id, moment)
+  local job = load(id)
+  if job and job.Status == "running" and job.Pool == of and not job.Observed and tonumber(moment) == math.huge then
+    -- It was seen before, as far as anybody can tell: the next observation ends its charge.
+    found("score", place, id, moment .. ", and it is charged")
+    if mending then redis.call("ZADD", key, "0", id) end
+    return
+  end
+  if job and (job.Status ~= "running" or job.Pool ~= of) or not job and is_gone(id) then
+    take_out("stranger", id, "it does not run here", "ZREM", id)
+  end
+end
+
+look["sources"] = function(pool)
+  if forgive(redis.pcall("HEXISTS", observed, pool)) ~= 0 then return end
+  found("observed", "observed", pool, "missing")
+  if mending then redis.call("HSET", observed, pool, "0") end
+end
+
+look["observed"] = function(pool, written)
+  if forgive(redis.pcall("HEXISTS", sources, pool)) == 0 then
+    found("unread", place, pool, "nothing in `sources`")
+  elseif not counted(written, 0, MAX_PRIORITY) then
+    found("observed", place, pool, string.sub(written, 1, 80))
+    if mending then redis.call("HSET", observed, pool, "0") end
+  end
+end
+
+look["source_errors"] = function(pool)
+  if forgive(redis.pcall("HEXISTS", sources, pool)) == 0 then
+    take_out("stranger", pool, "no such live pool", "HDEL", pool)
+  end
 end
 
 -- What the largest host of a pool has of each resource and what all have, as Pool.bounds writes it.

@@ -49,10 +49,11 @@ for i = pools + 1, #ARGV do asked[ARGV[i]] = true end
 local whole_type = next(asked) ~= nil
 for _, member in ipairs(redis.call("ZRANGE", running, first, whole_type and -1 or first + most - 1)) do
   looked = looked + 1
-  local is = forgive(redis.pcall("HMGET", job_ .. id_of(member), "Status", "Pool", "Demand", "Placement", "OwnerID"))
+  local is = forgive(redis.pcall("HMGET", job_ .. id_of(member), "Status", "Pool", "Demand", "Placement", "OwnerID", "Observed"))
   -- One with no status that can be read holds what it holds, as examine.lua has it.
   if not is.err and is[1] ~= "queued" and not DONE[is[1]] and is[2] and (not whole_type or asked[is[2]]) then
-    add_job(is[2], is[5], is[3] or "", is[4] or "")
+    -- What a source sees itself is not charged to hosts.
+    add_job(is[2], is[5], is[3] or "", not is[6] and is[4] or "")
   end
 end
 reply[2] = text(looked)
