@@ -259,7 +259,6 @@ async def test_what_is_wrong_is_said_and_gone_when_it_is_mended(source, placemen
         (placement.url, {"auth_type": "v3password", "auth": {}}, "."),
     ):
         written(cloud, url, **auth)
-        await source._leave()
         with pytest.raises(SourceUnavailable, match=words) as refused:
             await seen(source, aggregate)
         assert "a secret" not in str(refused.value)

@@ -25,8 +25,10 @@ log = logging.getLogger("rqueue.store")
 
 DEFAULTS = Settings()
 # Fields written by one script, and charges that one ends: a few milliseconds of Redis.
-FIELDS_AT_ONCE = 2_000
-CHARGES_AT_ONCE = 1_000
+FIELDS_AT_ONCE = 1_000
+CHARGES_AT_ONCE = 100
+# So many more of the latter; what is still charged then is for the next observation.
+CHARGING_STEPS = 9
 TYPES_AT_ONCE = 500
 
 Amounts = Mapping[str, Mapping[str, int]]
@@ -125,27 +127,33 @@ class Live:
         }
         gone, new = _of_projects(pool, mapping(projects[0] if projects else []), observation.projects or ())
         steps = list(_in_steps(of_capacity, of_seen, of_limits))
-        for at, (capacity_changes, seen_changes, limits_changes) in enumerate(steps):
-            last = at == len(steps) - 1
+        wakes = 0
+        # After those that write amounts, those that only end more charges.
+        for at in range(len(steps) + CHARGING_STEPS):
+            last = at >= len(steps) - 1
+            capacity_changes, seen_changes, limits_changes = steps[at] if at < len(steps) else ({}, {}, {})
             with answers(type_):
-                (wakes,) = await self._scripts.run(
+                woken, more = await self._scripts.run(
                     "observe",
                     type_,
                     replica=self._replica,
                     pool=pool,
                     found_by=claim.pools[pool],
-                    was=was if at == 0 else "0",
+                    was=was if at == 0 else "0" if at < len(steps) else claim.began,
                     began=claim.began,
                     capacity_changes=orjson.dumps(capacity_changes).decode(),
                     seen_changes=orjson.dumps(seen_changes).decode(),
                     limits_changes=orjson.dumps(limits_changes).decode(),
-                    growth=orjson.dumps(growth if last else {}).decode(),
+                    growth=orjson.dumps(growth if at == len(steps) - 1 else {}).decode(),
                     bounds=orjson.dumps(bounds_of(observation.capacity, observation.limits)).decode(),
                     projects_gone=orjson.dumps(gone).decode(),
                     projects_new=orjson.dumps(new).decode(),
                     last=int(last),
                     most=CHARGES_AT_ONCE,
                 )
+            wakes = max(wakes, woken)
+            if last and not more:
+                break
         return bool(wakes)
 
     async def failed(self, claim: Claim, pool: str, said: str) -> None:

@@ -150,6 +150,13 @@ OUTAGES = [
     ),
     Outage("RqueueMetricsLeftOut", {LEFT_OUT: "0x10 3x60"}, "24m", "27m", HERE),
     Outage(
+        "RqueueSourceStale",
+        {named("rqueue_source_age_seconds", type="vm", pool="p", pod="a"): "5x10 0+60x60"},
+        "19m",
+        "23m",
+        {**HERE, "type": "vm", "pool": "p"},
+    ),
+    Outage(
         "RqueueQueuePaused",
         {PAUSED: "0x10 1x600", WAITING: "5x600"},
         "6h",

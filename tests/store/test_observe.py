@@ -277,7 +277,8 @@ async def test_a_lease_that_lapses_gives_back_what_is_charged_and_no_more(
 
 
 async def test_a_bounded_number_of_charges_ends_at_once(store, live, monkeypatch, redis, namespace):
-    monkeypatch.setattr(module, "CHARGES_AT_ONCE", 3)
+    monkeypatch.setattr(module, "CHARGES_AT_ONCE", 1)
+    monkeypatch.setattr(module, "CHARGING_STEPS", 2)
     await declare_live(store)
     await see(live, n={"slots": 5})
     names = [f"j{n}" for n in range(5)]
@@ -405,6 +406,7 @@ async def test_an_instance_goes_where_it_may_take_so_much(store, live, redis, na
     assert await admit(store) == ["big", "many"]
     assert (await store.get("vm", "big")).placement == ("b",)
     assert (await store.get("vm", "many")).placement == ("a",) * 8
+    await store.delete_pool("vm", "default")
     await invariants.check(redis, namespace)
 
 
@@ -415,6 +417,11 @@ async def test_more_than_any_host_gives_one_instance_never_fits(store, live):
     await create(store, "b", instances=[{"cpus": 5, "slots": 0}])
     assert await admit(store) == ["b"]
     assert (await store.get("vm", "a")).reason == Reason.NEVER_FITS
+    # Each could be on b, and both of them cannot, though a is large enough.
+    await create(store, "both", instances=[{"cpus": 5}, {"cpus": 6}])
+    assert await admit(store) == []
+    assert (await store.get("vm", "both")).reason == Reason.NEVER_FITS
+    await store.transition("vm", "both", DELETE)
     # One more of those is for b, which has no room; then the source gives more.
     await create(store, "c", instances=[{"cpus": 5}])
     assert await admit(store) == []
@@ -431,10 +438,10 @@ async def test_a_release_keeps_to_it_too(store, live):
     assert await admit(store) == ["small", "on-b"]
     await create(store, "next", instances=[{"cpus": 6}])
     assert await admit(store) == []
-    await store.transition("vm", "small", DELETE)
-    assert await admit(store) == []
-    await store.transition("vm", "on-b", DELETE)
-    assert await admit(store) == ["next"]
+    _, work = await store.transition("vm", "small", DELETE, claim_ms=CLAIM_MS)
+    assert work.turns == ()
+    _, work = await store.transition("vm", "on-b", DELETE, claim_ms=CLAIM_MS)
+    assert [turn.request_id for turn in work.turns] == ["next"]
     assert (await store.get("vm", "next")).placement == ("b",)
 
 

@@ -62,11 +62,13 @@ local function limit(hosts, field, amount)
 end
 
 -- Add what a source sees of fields to what is promised of them.
-local function add_seen(held, fields, amounts)
-  for i, field in ipairs(fields) do
-    local seen = amounts[i]
-    held[field] = held[field] and seen and text((finite(held[field]) or 0) + (finite(seen) or 0)) or held[field] or seen or nil
+local function add_seen(held, seen)
+  for i = 1, #seen, 2 do
+    local field, amount = seen[i], seen[i + 1]
+    local used = held[field]
+    held[field] = used and text((finite(used) or 0) + (finite(amount) or 0)) or amount
   end
+  work = work + #seen / 8
 end
 
 -- The hosts of a pool as they are: their names, the columns, and of each host the largest share of its
@@ -78,16 +80,12 @@ local function hosts_of(pool, live)
   end
   work = work + #flat / 8
   if live then
-    local seen, fields, amounts = redis.call("HGETALL", seen_ .. pool), {}, {}
-    for i = 1, #seen, 2 do
-      fields[#fields + 1], amounts[#amounts + 1] = seen[i], seen[i + 1]
-    end
-    add_seen(held, fields, amounts)
+    add_seen(held, redis.call("HGETALL", seen_ .. pool))
     local limits = redis.call("HGETALL", limits_ .. pool)
     for i = 1, #limits, 2 do
       limit(hosts, limits[i], limits[i + 1])
     end
-    work = work + #fields / 4 + #limits / 8
+    work = work + #limits / 8
   end
   read(hosts, redis.call("HGETALL", capacity_ .. pool), held)
   return hosts
@@ -107,7 +105,11 @@ local function host_of(pool, name, shape, live)
     has[i * 2 - 1], has[i * 2] = fields[i], amounts[i] or ""
   end
   if live then
-    add_seen(held, fields, redis.call("HMGET", seen_ .. pool, unpack(fields)))
+    local seen = {}
+    for i, amount in ipairs(redis.call("HMGET", seen_ .. pool, unpack(fields))) do
+      seen[i * 2 - 1], seen[i * 2] = fields[i], amount or "0"
+    end
+    add_seen(held, seen)
     for i, most in ipairs(redis.call("HMGET", limits_ .. pool, unpack(fields))) do
       limit(hosts, fields[i], most)
     end

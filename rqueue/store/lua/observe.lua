@@ -3,7 +3,7 @@
 -- KEYS    reader sources observed source_errors pools projects heads wake capacity: seen: limits: held: blocked: pool: job:
 -- NEEDS   clock order owners job live
 -- ARGV    replica pool found_by was began capacity_changes seen_changes limits_changes growth bounds projects_gone projects_new last most
--- REPLY   1 where the pool is to be examined, else 0
+-- REPLY   1 where the pool is to be examined, else 0; 1 where there may be more charges to end, else 0
 -- ERRORS  lost_claim
 --
 -- The changes are JSON {"<host>/<resource>": "amount", or "" where it is gone}, against what was there when `observed`
@@ -11,7 +11,8 @@
 -- the last one the pool is as one that was never read, and admits nobody.
 --
 -- What the source says was so after `began`. A job of which it was to see all by then is in it, so its charge ends in
--- this step; the others stay charged, although it may see them already: too little may be free, never too much.
+-- this step, or, of many, in the ones after it; the others stay charged, although it may see them already: too little
+-- may be free, never too much.
 
 local _, holder = string.match(redis.call("GET", reader) or "", "^(%d+):(.*)$")
 if holder ~= replica or redis.call("HGET", sources, pool) ~= found_by or redis.call("HGET", observed, pool) ~= was then
@@ -45,11 +46,13 @@ other_hosts = write(limits_ .. pool, limits_changes) or other_hosts
 write(seen_ .. pool, seen_changes)
 if last ~= "1" then
   redis.call("HSET", observed, pool, "0")
-  return { "ok", 0 }
+  return { "ok", 0, 0 }
 end
 
 local grew = cjson.decode(growth)
-for _, id in ipairs(redis.call("ZRANGEBYSCORE", held_ .. pool, "-inf", began, "LIMIT", 0, tonumber(most))) do
+local ids = redis.call("ZRANGEBYSCORE", held_ .. pool, "-inf", began, "LIMIT", 0, tonumber(most))
+local more = #ids == tonumber(most) and 1 or 0
+for _, id in ipairs(ids) do
   local job = load(id)
   if job and job.Status == "running" and job.Pool == pool and not job.Observed then
     for field, change in pairs(charge(job, -1)) do
@@ -75,13 +78,13 @@ end
 -- Whether someone may go now who could not before.
 local afresh = other_hosts or was == "0" or redis.call("HGET", heads, pool) == NOBODY
 local room = afresh
-for _, more in pairs(grew) do
-  room = room or more > 0
+for _, by in pairs(grew) do
+  room = room or by > 0
 end
-if not room then return { "ok", 0 } end
+if not room then return { "ok", 0, more } end
 redis.call("DEL", blocked_ .. pool)
 -- What never fitted may fit other hosts, and shares are of other totals.
 if other_hosts then look_again(pool) end
-if redis.call("EXISTS", pool_ .. pool) == 0 then return { "ok", 0 } end
+if redis.call("EXISTS", pool_ .. pool) == 0 then return { "ok", 0, more } end
 if afresh then redis.call("HDEL", heads, pool) end
-return { "ok", wake_pool(pool) }
+return { "ok", wake_pool(pool), more }
