@@ -1,6 +1,7 @@
 """The service as a client sees it: one method for each call, values in, values out.
 
-Raises Failed for an answer that is an error, with what the service says, and for a service that cannot be asked.
+Raises Failed for an answer that is an error, with what the service says, and for a service that cannot be
+asked.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +16,10 @@ TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 
 
 class Failed(Exception):
-    """A call that did not succeed: `status` of the answer, or 0 where there was none, and `code` and `field` as in it."""
+    """A call that did not succeed.
+
+    `status` is that of the answer, 0 where there was none; `code` and `field` are as the answer has them.
+    """
 
     def __init__(self, message: str, status: int = 0, code: str = "", field: str | None = None) -> None:
         super().__init__(message)
@@ -63,7 +67,9 @@ class Client:
             return answer["data"]
         told = answer.get("error") if isinstance(answer, dict) else None
         if not isinstance(told, dict):
-            raise Failed(f"{self._url} does not answer as rqueue does (status {response.status})", response.status)
+            raise Failed(
+                f"{self._url} does not answer as rqueue does (status {response.status})", response.status
+            )
         said = f"{told.get('message')} ({told.get('code')})"
         raise Failed(said, response.status, str(told.get("code")), told.get("field"))
 

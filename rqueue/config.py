@@ -280,7 +280,12 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
     """
     known = {PREFIX + setting.name for setting in SETTINGS}
     for name in environment:
-        if name.startswith(PREFIX) and name not in known and name not in CLIENT and not _SERVICE_LINK.fullmatch(name):
+        if (
+            name.startswith(PREFIX)
+            and name not in known
+            and name not in CLIENT
+            and not _SERVICE_LINK.fullmatch(name)
+        ):
             raise Refused(f"there is no setting {name}; there are {', '.join(sorted(known))}")
     values = {}
     for setting in SETTINGS:

@@ -1,7 +1,7 @@
 """What a file says that queues should be, and what has to change so that they are.
 
-Reads YAML and compares; knows neither HTTP nor Redis. A step is what one call does; whoever takes the steps says
-how things are, in the words in which the API shows them.
+Reads YAML and compares; knows neither HTTP nor Redis. A step is what one call does; whoever takes the steps
+says how things are, in the words in which the API shows them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,9 @@ from rqueue.errors import Invalid, Refused
 
 MAX_BYTES = 10 << 20
 DEFAULTS = Settings()
+SETTINGS = tuple(asdict(DEFAULTS))
 _PARTS = ("settings", "pools")
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,20 @@ class There:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change: of settings (no `pool`), of a pool, or with no `body` its end. `changes` are (what, old, new),
-    None where there is none."""
+    """One change: of settings (no `pool`), of a pool, or with no `body` its end.
+
+    `changes` are (what, old, new), None where there is none.
+    """
 
     type: str
     pool: str | None
     body: Mapping[str, Any] | None
     changes: Sequence[tuple[str, Any, Any]]
+
+    @property
+    def named(self) -> str:
+        """What it is about."""
+        return f"queue {self.type}" if self.pool is None else f"pool {self.pool} of queue {self.type}"
 
 
 # --- the file ----------------------------------------------------------------------------------------
@@ -57,21 +66,22 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise Refused(f"line {event.start_mark.line + 1}: aliases are not read; write it out")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def read(content: bytes) -> dict[str, Wanted]:
     """type → what the file wants of it. Raises Refused, naming line and place.
 
-    `queues: {<type>: {settings: {…}, pools: {<pool>: {…}}}}`, with what PUT /queues/<type> and PUT of a pool take.
+    `queues: {<type>: {settings: {…}, pools: {<pool>: {…}}}}`, with what PUT of a queue and of a pool take.
     """
     if len(content) > MAX_BYTES:
         raise Refused(f"larger than {MAX_BYTES >> 20} MiB")
     lines: dict[tuple[str, ...], int] = {}
-    loader = _Loader(content)
+    loader = None
     try:
+        loader = _Loader(content)
         node = loader.get_single_node()
         read = None if node is None else _plain(loader, node, (), lines)
     except yaml.YAMLError as error:
@@ -81,7 +91,8 @@ def read(content: bytes) -> dict[str, Wanted]:
     except RecursionError:
         raise Refused("nested too deeply") from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        if loader:
+            loader.dispose()
 
     def wrong(said: str, *place: str) -> Refused:
         known = place
@@ -120,7 +131,9 @@ def read(content: bytes) -> dict[str, Wanted]:
             except Invalid as error:
                 raise wrong(error.message, *place, "pools", name, *_fields(error)) from None
             if "source" in settings and made[name].source != source:
-                raise wrong(f"it is of the source {made[name].source}, the queue's is {source}", *place, "pools", name)
+                raise wrong(
+                    f"it is of the source {made[name].source}, the queue's is {source}", *place, "pools", name
+                )
         wanted[type_] = Wanted(settings, bodies, made)
     return wanted
 
@@ -129,13 +142,17 @@ def _fields(error: Invalid) -> Sequence[str]:
     return error.field.split(".") if error.field else ()
 
 
-def _plain(loader: _Loader, node: yaml.Node, place: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> Any:
+def _plain(
+    loader: _Loader, node: yaml.Node, place: tuple[str, ...], lines: dict[tuple[str, ...], int]
+) -> Any:
     """The value of a node, and on which line each key stands."""
     lines.setdefault(place, node.start_mark.line + 1)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+        raise Refused(f"line {node.start_mark.line + 1}: tags such as {node.tag[:40]} are not read")
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, one, (*place, str(index)), lines) for index, one in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
@@ -155,23 +172,23 @@ def _plain(loader: _Loader, node: yaml.Node, place: tuple[str, ...], lines: dict
 def steps(there: Mapping[str, There], wanted: Mapping[str, Wanted], prune: bool = False) -> list[Step]:
     """What has to be done, in an order in which it can be.
 
-    What the file does not name stays as it is; with `prune`, pools of its queues that it does not name end, and
-    settings that it does not name get their defaults back. Raises Refused where a queue's source is to change and
-    pools of the old one would stay.
+    What the file does not name stays as it is; with `prune`, pools of its queues that it does not name end,
+    and settings that it does not name get their defaults back. Raises Refused where a queue's source is to
+    change and pools of the old one would stay.
     """
     return [step for type_, queue in wanted.items() for step in _steps(type_, there[type_], queue, prune)]
 
 
 def _steps(type_: str, is_: There, wanted: Wanted, prune: bool) -> Iterator[Step]:
     asked = DEFAULTS.changed(dict(wanted.settings))
-    names = [name for name in asdict(DEFAULTS) if prune or name in wanted.settings]
+    names = [name for name in SETTINGS if prune or name in wanted.settings]
     changes = [(n, is_.settings[n], getattr(asked, n)) for n in names if is_.settings[n] != getattr(asked, n)]
     settings = Step(type_, None, {name: wanted.settings.get(name) for name, _, _ in changes}, changes)
     becomes_other = any(name == "source" for name, _, _ in changes)
     ending = [name for name in is_.pools if prune and name not in wanted.pools]
     if becomes_other:
         stay = [name for name in is_.pools if name not in ending and name not in wanted.pools]
-        if stay or not prune and is_.pools:
+        if stay or (is_.pools and not prune):
             raise Refused(
                 f"queue {type_}: its source is to become {asked.source}, and it has pools of another:"
                 f" {', '.join(sorted(is_.pools)[:5])}; delete them first, or use --prune"
@@ -201,8 +218,7 @@ def _flat(shown: Mapping[str, Any]) -> dict[str, Any]:
         for resource, amount in amounts["capacity"].items():
             if amount:
                 flat[f"hosts.{host}.{resource}"] = amount
-    for field, value in (live or {}).items():
-        flat[field] = value
+    flat |= live or {}
     for project in shown.get("projects", ()):
         flat[f"projects.{project}"] = True
     for owner, amounts in shown.get("quotas", {}).items():
