@@ -23,10 +23,11 @@ from typing import TypedDict
 from aiohttp import web
 from yarl import URL
 
-from rqueue import identity, metrics, tls, tokens
+from rqueue import declaration, identity, metrics, tls, tokens
 from rqueue.callbacks import Callbacks
 from rqueue.capacity import kubernetes, openstack
 from rqueue.config import Config, traced, words
+from rqueue.declaring import Declaring
 from rqueue.errors import NotReady, Refused, RqueueError
 from rqueue.files import Files, Watched
 from rqueue.guard import Guard
@@ -116,12 +117,19 @@ def build(
     makers = _factories(config) if factories is None else factories
     sources = Sources(live, makers, reaper.wake, config.source_seconds)
 
+    declaring = None
+    if (path := config.queues_file) is not None:
+        queues = files.watched("RQUEUE_QUEUES_FILE", declaration.read, path)
+        declaring = Declaring(store, queues, reaper.wake, sources.wake)
+
     async def ready() -> None:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await store.check()
         except TimeoutError:
             raise NotReady(f"Redis did not answer within {READY_SECONDS:g} s") from None
+        if declaring:
+            declaring.check()
         if reaper.seconds_since_tick > LATE_TICKS * TICK_SECONDS:
             raise NotReady("the reaper has not ticked lately")
 
@@ -175,6 +183,11 @@ def build(
             await ended([task])
             await reaper.stop(grace=config.callback_timeout)
 
+    async def declared(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(declaring.run()) if declaring else None
+        yield
+        await ended([task] if task else [])
+
     async def reading(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(sources.run())
         yield
@@ -187,7 +200,7 @@ def build(
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
     app[TRACES] = traces
     # Telling ends last: a worker that says nothing for long is killed, also while it finishes its work.
-    app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story, reading])
+    app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story, reading, declared])
     served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)

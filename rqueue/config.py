@@ -114,6 +114,12 @@ SETTINGS = (
     Setting("DATA_DIR", "rqueue-data", Path, "where the embedded server keeps its file, socket and log"),
     Setting("NAMESPACE", "rqueue", _namespace, "what all keys in Redis begin with"),
     Setting(
+        "QUEUES_FILE",
+        "",
+        _file,
+        "YAML of queues and pools, applied at the start and when it changes, as by rqueue apply",
+    ),
+    Setting(
         "TOKENS_FILE",
         "",
         _file,
@@ -210,6 +216,18 @@ SETTINGS = (
 )
 
 
+# What the commands read that talk to a running service; of no use to the service itself.
+CLIENT = {"RQUEUE_URL": "http://127.0.0.1:8080", "RQUEUE_TOKEN": ""}
+
+
+def client(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The URL of the service to talk to, and the token to show, "" for none. Raises Refused."""
+    url, token = (environment.get(name) or default for name, default in CLIENT.items())
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise Refused(f"RQUEUE_URL is {url!r}; expected an http or https URL")
+    return url, token
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The settings, read. One field for each row of SETTINGS, in lower case."""
@@ -230,6 +248,7 @@ class Config:
     wait_timeout_ms: int
     data_dir: Path
     namespace: str
+    queues_file: Path | None
     tokens_file: Path | None
     token_rate: int
     auth_kubernetes: str
@@ -261,7 +280,12 @@ def read(environment: Mapping[str, str] = os.environ) -> Config:
     """
     known = {PREFIX + setting.name for setting in SETTINGS}
     for name in environment:
-        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name):
+        if (
+            name.startswith(PREFIX)
+            and name not in known
+            and name not in CLIENT
+            and not _SERVICE_LINK.fullmatch(name)
+        ):
             raise Refused(f"there is no setting {name}; there are {', '.join(sorted(known))}")
     values = {}
     for setting in SETTINGS:

@@ -25,6 +25,7 @@ DEFAULTS = Config(
     wait_timeout_ms=1000,
     data_dir=Path("rqueue-data"),
     namespace="rqueue",
+    queues_file=None,
     tokens_file=None,
     token_rate=1000,
     auth_kubernetes="false",
