@@ -306,7 +306,7 @@ def keystone(tmp_path: Path) -> Iterator[keystones.Keystone]:
         yield keystone
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 async def test_a_service_user_finds_placement_in_keystones_catalogue(keystone, tmp_path, monkeypatch):
     """Its role is `service`, as Placement asks; its tokens are Fernet, and one that ends is replaced."""
