@@ -142,6 +142,17 @@ def _fields(error: Invalid) -> Sequence[str]:
     return error.field.split(".") if error.field else ()
 
 
+def _scalar(loader: _Loader, node: yaml.Node) -> Any:
+    try:
+        value = loader.construct_object(node)
+        if isinstance(value, str):
+            value.encode()
+        return value
+    except (ValueError, KeyError, AttributeError, TypeError):
+        # Such as the 99th of a month, or half of a character.
+        raise Refused(f"line {node.start_mark.line + 1}: a value that cannot be read") from None
+
+
 def _plain(
     loader: _Loader, node: yaml.Node, place: tuple[str, ...], lines: dict[tuple[str, ...], int]
 ) -> Any:
@@ -152,10 +163,10 @@ def _plain(
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, one, (*place, str(index)), lines) for index, one in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
+        return _scalar(loader, node)
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        key = _scalar(loader, key_node) if isinstance(key_node, yaml.ScalarNode) else None
         line = key_node.start_mark.line + 1
         if not isinstance(key, str):
             raise Refused(f"line {line}: {'.'.join(place) or 'the file'}: expected a text as key; quote it")
@@ -201,6 +212,9 @@ def _steps(type_: str, is_: There, wanted: Wanted, prune: bool) -> Iterator[Step
         yield settings
     for name, pool in wanted.pools.items():
         before = {} if name in ending else _flat(is_.pools.get(name, {}))
+        if pool.found_by and "projects" not in wanted.bodies[name]:
+            # Its source may say whose it is.
+            before = {place: value for place, value in before.items() if not place.startswith("projects.")}
         after = _flat(pool.document())
         places = sorted(before.keys() | after.keys())
         found = [(p, before.get(p), after.get(p)) for p in places if before.get(p) != after.get(p)]

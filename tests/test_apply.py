@@ -76,6 +76,9 @@ def test_a_file_is_read_as_the_api_reads_it():
         ("queues: !!python/object:os.system {}\n", 1, ""),
         ("queues: {vm: {pools: {p: {hosts: !!python/name:os.system x}}}}\n", 1, ""),
         ("queues: [}\n", 1, "not YAML"),
+        ("queues:\n  vm: {settings: {patience: 2026-99-99}}\n", 2, "a value that cannot be read"),
+        ("queues: {vm: {settings: {paused: !!bool maybe}}}\n", 1, "a value that cannot be read"),
+        ('queues: {"\\ud800": {}}\n', 1, "a value that cannot be read"),
         ("queues: 5\n", 1, "queues: expected a map"),
         ("- 5\n", 1, "expected a map"),
         (
@@ -134,6 +137,17 @@ def test_what_is_not_named_stays_but_with_prune():
     reset, ends = steps(there, wanted, prune=True)
     assert (reset.pool, reset.body) == (None, {"policy": None})
     assert (ends.pool, ends.body) == ("q", None)
+
+
+def test_whose_a_live_pool_is_may_be_told_by_its_source():
+    text = b"queues: {vm: {settings: {source: openstack}, pools: {p: {aggregate: a}}}}"
+    wanted = declaration.read(text)
+    settings = {**dataclasses.asdict(DEFAULTS), "source": "openstack"}
+    shown = dataclasses.replace(wanted["vm"].pools["p"], projects=("told",)).document()
+    assert steps({"vm": There(settings, {"p": shown})}, wanted) == []
+    named = declaration.read(text.replace(b"aggregate: a", b"aggregate: a, projects: [mine]"))
+    (step,) = steps({"vm": There(settings, {"p": shown})}, named)
+    assert step.changes == [("projects.mine", None, True), ("projects.told", True, None)]
 
 
 def test_another_source_needs_the_old_pools_to_end():

@@ -160,7 +160,12 @@ class Live:
         """Say of a pool why it could not be read."""
         with answers(claim.type):
             await self._scripts.run(
-                "source_failed", claim.type, pool=pool, found_by=claim.pools[pool], said=said
+                "source_failed",
+                claim.type,
+                replica=self._replica,
+                pool=pool,
+                found_by=claim.pools[pool],
+                said=said,
             )
 
 

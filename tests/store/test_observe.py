@@ -492,6 +492,25 @@ async def test_who_lost_the_claim_writes_nothing(store, live, other, clock):
     assert (await store.pool("vm", "default")).capacity == {}
 
 
+async def test_who_lost_the_claim_has_no_error_to_tell(store, live, other, clock):
+    await declare_live(store)
+    late = await live.claim("vm", LEASE_MS)
+    clock.forward(30)
+    await other.claim("vm", LEASE_MS)
+    await live.failed(late, "default", "not now")
+    assert (await store.pool("vm", "default")).error is None
+
+
+async def test_a_longer_stale_after_lets_them_go(store, live, clock):
+    await declare_live(store)
+    await see(live, a={"slots": 1})
+    await create(store, "a")
+    clock.forward(100)
+    assert await admit(store) == []
+    assert await store.configure("vm", {"stale_after": 200}) == ["default"]
+    assert await admit(store) == ["a"]
+
+
 async def test_what_was_read_of_another_aggregate_is_refused(store, live):
     await declare_live(store)
     late = await live.claim("vm", LEASE_MS)

@@ -24,8 +24,8 @@ for at = changes + 1, #ARGV, 2 do
 end
 local others = {}
 for at = changes + 1, #ARGV, 2 do
-  -- By another policy, those behind a head may go, or may not.
-  if ARGV[at] == "policy" or ARGV[at] == "patience" then others = redis.call("HKEYS", heads) end
+  -- By another policy, those behind a head may go, or may not; what was too old may not be so any more.
+  if ARGV[at] == "policy" or ARGV[at] == "patience" or ARGV[at] == "stale_after" then others = redis.call("HKEYS", heads) end
   if ARGV[at] == "policy" and ARGV[at + 1] == "fair" then sort_by_owner(true) end
 end
 for _, pool in ipairs(others) do

@@ -84,7 +84,7 @@ end
 if not room then return { "ok", 0, more } end
 redis.call("DEL", blocked_ .. pool)
 -- What never fitted may fit other hosts, and shares are of other totals.
-if other_hosts then look_again(pool) end
+if other_hosts or was == "0" then look_again(pool) end
 if redis.call("EXISTS", pool_ .. pool) == 0 then return { "ok", 0, more } end
 if afresh then redis.call("HDEL", heads, pool) end
 return { "ok", wake_pool(pool), more }
