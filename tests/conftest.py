@@ -146,7 +146,7 @@ class Faked:
         return replies
 
 
-@pytest.fixture(params=["valkey", "redis", "fakeredis"])
+@pytest.fixture(params=["valkey", "redis", pytest.param("fakeredis", marks=pytest.mark.thorough)])
 def server(request: pytest.FixtureRequest) -> str:
     """The URL of every kind of server in turn; fakeredis has none."""
     if request.param == "fakeredis":

@@ -104,6 +104,7 @@ async def test_who_pipelines_and_does_not_read_takes_no_memory_and_no_time_of_ot
             assert rss_mb(service) - before < 40
 
 
+@pytest.mark.thorough
 async def test_bodies_that_do_not_end_are_bounded_together_and_leave_nothing_behind(tmp_path):
     async with running(tmp_path) as service:
         before = rss_mb(service)
@@ -127,6 +128,7 @@ async def test_bodies_that_do_not_end_are_bounded_together_and_leave_nothing_beh
             assert rss_mb(service) - before < 300
 
 
+@pytest.mark.thorough
 async def test_readers_that_stall_hold_nothing_up(tmp_path):
     async with running(tmp_path) as service, aiohttp.ClientSession() as client:
         jobs = [
@@ -151,6 +153,7 @@ async def test_readers_that_stall_hold_nothing_up(tmp_path):
             assert rss_mb(service) - before < 100
 
 
+@pytest.mark.thorough
 async def test_as_many_connections_as_the_system_gives_files(tmp_path):
     command = ("sh", "-c", f"ulimit -n 200; exec {sys.executable} -m rqueue serve")
     async with running(tmp_path, command) as service:

@@ -17,7 +17,7 @@ async def test_what_lasts_a_moment_is_not_seen(
     fault: str, tmp_path: Path, record: Record, thorough: bool
 ) -> None:
     """Nobody is told 503, and nothing is done twice."""
-    times = 100 if thorough else 10
+    times = 100 if thorough else 5
     async with staged(tmp_path) as on:
         for _ in range(times):
             await on.load.until_accepted(10)

@@ -74,7 +74,7 @@ async def replaced(redis: Watched, load: Load, times: int) -> None:
 async def test_no_job_is_lost_whose_write_waited_for_the_replica(
     tmp_path: Path, record: Record, thorough: bool
 ) -> None:
-    times = 10 if thorough else 2
+    times = 10 if thorough else 1
     async with scene(tmp_path, wait=1) as (redis, services, load):
         await replaced(redis, load, times)
         outcome = await load.finish()
