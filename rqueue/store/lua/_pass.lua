@@ -62,9 +62,8 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
   end
 
   -- "fits" with a placement, which is on the hosts then, "blocked", "never", or "no_hosts", also where nobody
-  -- knows what they have. Equal demands
-  -- that do not fit are judged once a pass, since what a pass admits only makes less room; those that do
-  -- and follow each other share what was found out about the hosts.
+  -- knows what they have. Equal demands that do not fit are judged once a pass, since what a pass admits only
+  -- makes less room; those that do and follow each other share what was found out about the hosts.
   local function judge(demand, place)
     if stale then return "no_hosts" end
     if judged[demand] then return judged[demand] end
@@ -214,10 +213,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       stands, head = NOBODY, nil
       break
     else
-      if not head then
-        head = job
-        head.score = score
-      end
+      head = head or job
       if way == whose and not behind and out_of_patience(job) then break end
       way.pass_over()
     end
