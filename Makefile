@@ -97,21 +97,21 @@ $(VENV)/.benching: $(VENV)/.installed
 	@touch $@
 
 # It asks for many packages in versions of its own. Where it cannot be had, the scan of the chart is left out and says so.
-.venv-checkov/.installed: | $(VENV)/bin/python
+.venv-checkov/.installed: | $(VENV)/.developing
 	@echo "adding checkov in .venv-checkov"
-	@$(BIN)/python -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check 'checkov >=3.3,<4' \
+	@$(BIN)/python -m venv .venv-checkov && $(BIN)/uv pip install --quiet --python .venv-checkov/bin/python 'checkov >=3.3,<4' \
 	&& touch $@ || { rm -rf .venv-checkov; echo "could not: what needs it is left out"; }
 
 # A real Keystone for the tests, 200 MB in half a minute. Where it cannot be had, what needs it is left out and says so.
-.venv-keystone/.installed: | $(VENV)/bin/python
+.venv-keystone/.installed: | $(VENV)/.developing
 	@echo "adding a Keystone in .venv-keystone"
-	@$(BIN)/python -m venv .venv-keystone && .venv-keystone/bin/pip install --quiet --disable-pip-version-check 'keystone ==30.*' 'waitress ==3.*' \
+	@$(BIN)/python -m venv .venv-keystone && $(BIN)/uv pip install --quiet --python .venv-keystone/bin/python 'keystone ==30.*' 'waitress ==3.*' \
 	&& touch $@ || { rm -rf .venv-keystone; echo "could not: what needs it is left out"; }
 
 # A real Placement for the tests and the demo, 130 MB in half a minute; with keystonemiddleware it asks a Keystone who calls.
-.venv-placement/.installed: | $(VENV)/bin/python
+.venv-placement/.installed: | $(VENV)/.developing
 	@echo "adding a Placement in .venv-placement"
-	@$(BIN)/python -m venv .venv-placement && .venv-placement/bin/pip install --quiet --disable-pip-version-check 'openstack-placement ==16.*' 'keystonemiddleware ==13.*' 'waitress ==3.*' \
+	@$(BIN)/python -m venv .venv-placement && $(BIN)/uv pip install --quiet --python .venv-placement/bin/python 'openstack-placement ==16.*' 'keystonemiddleware ==13.*' 'waitress ==3.*' \
 	&& touch $@ || { rm -rf .venv-placement; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
