@@ -1,4 +1,8 @@
-"""What a handler says of itself for the OpenAPI document, beyond what follows from its route."""
+"""What a handler says of itself for the OpenAPI document, beyond what follows from its route.
+
+Its docstring says the rest: what comes first is the summary, and the paragraphs below are the description, in
+words for who calls it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ class Operation:
     headers          those that it reads: name → schema
     refuses          errors beyond those that follow from the route: names in a path, a body, a token, Redis
     statuses         those of HTTP itself that it may answer, beyond those that follow
+    unchanged        whether it answers 304 to who has it already
     asks_redis       whether it does
     body_examples, answer_examples, links and callbacks are as OpenAPI has them.
     """
@@ -39,6 +44,7 @@ class Operation:
     headers: Shape | None = None
     refuses: tuple[type[RqueueError], ...] = ()
     statuses: tuple[int, ...] = ()
+    unchanged: bool = False
     asks_redis: bool = True
     body_examples: Shape | None = None
     answer_examples: Shape | None = None

@@ -31,11 +31,12 @@ _CURSOR = re.compile(
 
 
 class Name(fields.String):
-    """A non-empty string of at most so many bytes."""
+    """A non-empty string of at most so many bytes; `said` is what it names."""
 
-    def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
-        said = {"minLength": 1, "maxLength": most, "description": f"1 to {most} bytes of UTF-8."}
-        super().__init__(metadata=said, **kwargs)
+    def __init__(self, said: str, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
+        description = f"{said} 1 to {most} bytes of UTF-8."
+        metadata = {"minLength": 1, "maxLength": most, "description": description}
+        super().__init__(metadata=metadata, **kwargs)
         self._most = most
 
     def accepts(self, value: Any) -> bool:
@@ -53,8 +54,9 @@ class Name(fields.String):
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}, **kwargs)
+    def __init__(self, said: str, **kwargs: Any) -> None:
+        bounds = {"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}
+        super().__init__(metadata={**bounds, "description": said}, **kwargs)
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
@@ -75,11 +77,12 @@ class Map(fields.Dict):
 
 
 class Choice(fields.String):
-    """One of some words."""
+    """One of some words; `said` is what they choose."""
 
-    def __init__(self, *choices: str, **kwargs: Any) -> None:
+    def __init__(self, *choices: str, said: str, **kwargs: Any) -> None:
         expected = f"expected {', '.join(choices[:-1])} or {choices[-1]}"
-        super().__init__(validate=validate.OneOf(choices, error=expected), **kwargs)
+        one_of = validate.OneOf(choices, error=expected)
+        super().__init__(validate=one_of, metadata={"description": said}, **kwargs)
         self._choices = choices
 
     def accepts(self, value: Any) -> bool:
@@ -96,26 +99,41 @@ class Count(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+_NAMED = "The job's name, which no other of its type has."
+_OWNED = "Whose it is."
+_CALLED = (
+    "The URL that is called when its turn has come, which no other job of its type has. One that is not"
+    " absolute is resolved against `RQUEUE_CALLBACK_BASE_URL`."
+)
+_PLACED = "Behind those that have this priority; the smallest goes first."
+_SENT = "To the front of the line, or to its back."
+_ASKED = (
+    "`running` confirms a call, or renews the lease; `done` gives the capacity back; `queued` puts a running,"
+    " failed or expired job back in line at its old place."
+)
+_BEFORE, _AFTER = "Right before this waiting job, by its request_id.", "Right after this one."
+
+
 class JobBody(Schema):
     """The body of a create."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
-    callback = Name(MAX_CALLBACK_BYTES, required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class ChangeBody(Schema):
     """The body of a change: one of the ways to change a job."""
 
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
-    status = Choice("running", "done", "queued")
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
+    status = Choice("running", "done", "queued", said=_ASKED)
     data = Map()
-    callback = Name(MAX_CALLBACK_BYTES)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES)
 
     WAYS = (
         *({"priority"}, {"position"}, {"before"}, {"after"}, {"before", "after"}),
@@ -132,20 +150,35 @@ class ChangeBody(Schema):
 class ListQuery(Schema):
     """The query of a list."""
 
-    owner_id = Name(load_default="")
-    status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
-    limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
-    cursor = fields.String(load_default="")
+    owner_id = Name("Only the jobs of this owner.", load_default="")
+    status = fields.Enum(
+        Status,
+        by_value=True,
+        load_default=None,
+        allow_none=False,
+        metadata={"description": "Only jobs of this status, ended ones too. Without it all live jobs."},
+    )
+    limit = Count(
+        load_default=None,
+        allow_none=False,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={
+            "description": "At most so many, and `next` beside them. Without it all of them, streamed."
+        },
+    )
+    cursor = fields.String(
+        load_default="", metadata={"description": "`next` of the page before, to go on from there."}
+    )
 
 
 class MoveBody(Schema):
     """One move of a simulation."""
 
-    request_id = Name(required=True)
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
+    request_id = Name("The job that would move.", required=True)
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
 
     @validates_schema
     def one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -157,10 +190,10 @@ class MoveBody(Schema):
 class TriedJobBody(Schema):
     """One new job of a simulation: nobody is called, so there is no callback."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class DryQuery(Schema):
@@ -170,7 +203,7 @@ class DryQuery(Schema):
         "false",
         "true",
         load_default="false",
-        metadata={"description": "With `true` nothing changes: the answer is what it would be."},
+        said="With `true` nothing changes: the answer is what it would be.",
     )
 
 

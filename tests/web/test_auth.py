@@ -157,10 +157,11 @@ async def test_each_role_may_do_its_part_with_the_rest(
 
 async def test_every_route_but_the_open_ones_asks_who_one_is(api: Guarded) -> None:
     open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout"}
+    open_to_all |= {"/docs/", "/docs/{file}"}
     for method, path, handler, right in (*ROUTES, *LOGIN_ROUTES):
         assert (path in open_to_all) == (right is None)
         assert RIGHTS[handler] is right
-        written = path.format(type="vm", request_id="a", pool="p")
+        written = path.format(type="vm", request_id="a", pool="p", file="index.html")
         answer = await api.ask("nobody", method, written, {} if method in ("PUT", "POST") else None)
         if path not in open_to_all:
             assert (answer.status, error_of(answer)["code"]) == (401, "unauthenticated")
