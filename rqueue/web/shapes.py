@@ -166,6 +166,7 @@ JOB = record(
         ),
         "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
         "LastError": {"type": "string", "description": "Why the last call did not succeed."},
+        "NextCall": MOMENT | {"description": "Of a calling job, in *get*: when it is called again."},
     },
     examples=[
         {

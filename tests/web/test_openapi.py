@@ -145,7 +145,7 @@ def test_the_fields_of_what_is_answered_are_there() -> None:
     moment, place = 5, ("n",)
     full = Job(
         *(1, moment, moment, moment, "d", "vm", "y", "{}", "abc", 5, Status.QUEUED, "p", place, 1, "x", "a"),
-        *(moment, 0, 0, Reason.BEHIND, None, "words", Estimate(moment, moment, moment, 9, 9.0)),
+        *(moment, 0, 0, Reason.BEHIND, None, "words", Estimate(moment, moment, moment, 9, 9.0), moment),
     )
     assert list(full.document()) == list(schemas["Job"]["properties"])
     live = Pool("p", {}, source="openstack", found_by={"aggregate": "a"})
