@@ -74,6 +74,7 @@ NAME: Shape = {
     "maxLength": MAX_NAME_BYTES,
     "description": f"Any text of 1 to {MAX_NAME_BYTES} bytes of UTF-8.",
 }
+TEXT: Shape = {"type": "string"}
 NOTHING: Shape = {"type": "object", "maxProperties": 0}
 MOMENT: Shape = {"type": "string", "format": "date-time"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
