@@ -156,7 +156,7 @@ async def test_each_role_may_do_its_part_with_the_rest(
 
 
 async def test_every_route_but_the_open_ones_asks_who_one_is(api: Guarded) -> None:
-    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout"}
+    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout", "/board/"}
     for method, path, handler, right in (*ROUTES, *LOGIN_ROUTES):
         assert (path in open_to_all) == (right is None)
         assert RIGHTS[handler] is right
