@@ -133,6 +133,17 @@ ARRIVED: Shape = {
     "headers": {"webhook-id": "msg_7c1e", "webhook-timestamp": "1800000000", "webhook-signature": "v1,…"},
     "body": '{"type": "job.admitted", …}',
 }
+EVENT: Shape = {
+    "id": "1800000000912-0",
+    "at": _AT.format("912"),
+    "what": "moved",
+    "request_id": "d",
+    "owner_id": "y",
+    "from": "1800000000288817",
+    "to": "1800000000101321",
+    "actor": "alice",
+    "why": "",
+}
 # Code → its message, and the field where one is to blame. Those that are not here say what errors.py has.
 REFUSED: dict[str, tuple[str, str]] = {
     "bad_request": ("the path is not percent-encoded UTF-8", ""),

@@ -67,8 +67,8 @@ NAMES: Shape = {
     "type": shapes.named("The queue's type.", "vm"),
     "request_id": shapes.named("The job's name within its type.", "d"),
     "pool": shapes.named("The pool's name within its type.", "p1"),
-    "file": shapes.named("The file's name.", "index.html"),
-    "path": {"type": "string", "minLength": 1, "description": "Anything.", "examples": ["called/d"]},
+    "file": {"description": "The file's name.", "examples": ["index.html"]},
+    "path": {"description": "Anything.", "examples": ["called/d"]},
 }
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A token: `Authorization: Bearer …`."},
@@ -188,7 +188,7 @@ def _operation(
         "description": "\n\n".join([*body.strip().split("\n\n"), *who]),
         "tags": [TAGS.get(first, SERVICE)[0]],
         "parameters": _parameters(path, said),
-        "responses": {**_good(said), **_refusals(method, said, right, "{" in path)},
+        "responses": {**_good(said), **_refusals(method, said, right, bool(re.search(r"{\w+}", path)))},
     }
     if said.body is not None:
         content: Shape = {"schema": copy.deepcopy(said.body)}
@@ -203,10 +203,10 @@ def _operation(
 
 
 def _parameters(path: str, said: Operation) -> list[Any]:
-    found: list[Any] = [
-        {"in": "path", "name": name, "required": True, **_described(NAMES[name])}
-        for name in re.findall(r"{(\w+)", path)
-    ]
+    found: list[Any] = []
+    for name, pattern in re.findall(r"{(\w+):?([^}]*)}", path):
+        schema = shapes.TEXT | {"pattern": f"^{pattern}$"} if pattern else shapes.NAME
+        found.append({"in": "path", "name": name, "required": True, **_described(schema | NAMES[name])})
     if said.query is not None:
         found.append({"in": "query", "schema": said.query})
     for name, schema in (said.headers or {}).items():

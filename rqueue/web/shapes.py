@@ -193,6 +193,7 @@ JOB = record(
         ),
         "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
         "LastError": text("Why the last call did not succeed."),
+        "NextCall": MOMENT | {"description": "Of a calling job, in *get*: when it is called again."},
     },
 )
 
@@ -332,6 +333,20 @@ POOL = record(
         "error": or_null(TEXT) | {"description": "Why it could not be read lately."},
     },
 )
+EVENT = record(
+    {
+        "id": text("Its place in the stream; later ones have larger ones."),
+        "at": MOMENT | {"description": "When it happened."},
+        "what": text("What happened.")
+        | {"examples": ["created", "moved", "admitted", "running", "settings"]},
+        "request_id": text("The job; this and what follows is empty where there is none."),
+        "owner_id": text("Whose job it is."),
+        "from": text("What was before: a status, a priority, a value."),
+        "to": text("What is now."),
+        "actor": text("Who asked for it; empty where the service did it by itself."),
+        "why": text("For people."),
+    }
+)
 ERROR = record(
     {
         "ok": {"const": False, "description": "It is no good answer."},
@@ -367,6 +382,7 @@ NAMED: dict[str, Shape] = {
     "KubernetesPool": KUBERNETES_POOL,
     "PoolBody": POOL_BODY,
     "Pool": POOL,
+    "Event": EVENT,
     "Error": ERROR,
     "Called": CALLBACK_BODY,
 }
