@@ -1,4 +1,8 @@
-"""What a handler says of itself for the OpenAPI document, beyond what follows from its route."""
+"""What a handler says of itself for the OpenAPI document, beyond what follows from its route.
+
+Its docstring says the rest: what comes first is the summary, and the paragraphs below are the description, in
+words for who calls it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +21,8 @@ _H = TypeVar("_H", bound=Handler)
 class Operation:
     """What one handler takes and answers.
 
-    data             the schema of `data` in its good answer; None where that is text
+    data             the schema of `data` in its good answer; None where that is no envelope
+    media            what its good answer may be besides: media type → schema
     status           of that answer
     beside           fields that may stand beside `data`
     body             the schema of its body, a marshmallow one or JSON Schema
@@ -25,11 +30,13 @@ class Operation:
     headers          those that it reads: name → schema
     refuses          errors beyond those that follow from the route: names in a path, a body, a token, Redis
     statuses         those of HTTP itself that it may answer, beyond those that follow
+    unchanged        whether it answers 304 to who has it already
     asks_redis       whether it does
     body_examples, answer_examples, links and callbacks are as OpenAPI has them.
     """
 
     data: Shape | None = None
+    media: Shape | None = None
     status: int = 200
     beside: Shape | None = None
     body: type[Schema] | Shape | None = None
@@ -37,6 +44,7 @@ class Operation:
     headers: Shape | None = None
     refuses: tuple[type[RqueueError], ...] = ()
     statuses: tuple[int, ...] = ()
+    unchanged: bool = False
     asks_redis: bool = True
     body_examples: Shape | None = None
     answer_examples: Shape | None = None

@@ -13,6 +13,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from rqueue.domain.demand import demand
+from rqueue.domain.event import is_id
 from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, Draft, Status
 from rqueue.errors import Invalid, UnknownField
 
@@ -21,6 +22,9 @@ MAX_BATCH = 1000
 MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+# Of so many jobs it is told at once where they stand.
+MAX_STANDING = 200
+MAX_EVENTS = 1000
 # So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
 MAX_NAMED = 40
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
@@ -31,11 +35,12 @@ _CURSOR = re.compile(
 
 
 class Name(fields.String):
-    """A non-empty string of at most so many bytes."""
+    """A non-empty string of at most so many bytes; `said` is what it names."""
 
-    def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
-        said = {"minLength": 1, "maxLength": most, "description": f"1 to {most} bytes of UTF-8."}
-        super().__init__(metadata=said, **kwargs)
+    def __init__(self, said: str, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
+        description = f"{said} 1 to {most} bytes of UTF-8."
+        metadata = {"minLength": 1, "maxLength": most, "description": description}
+        super().__init__(metadata=metadata, **kwargs)
         self._most = most
 
     def accepts(self, value: Any) -> bool:
@@ -53,8 +58,9 @@ class Name(fields.String):
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}, **kwargs)
+    def __init__(self, said: str, **kwargs: Any) -> None:
+        bounds = {"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}
+        super().__init__(metadata={**bounds, "description": said}, **kwargs)
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
@@ -75,11 +81,12 @@ class Map(fields.Dict):
 
 
 class Choice(fields.String):
-    """One of some words."""
+    """One of some words; `said` is what they choose."""
 
-    def __init__(self, *choices: str, **kwargs: Any) -> None:
+    def __init__(self, *choices: str, said: str, **kwargs: Any) -> None:
         expected = f"expected {', '.join(choices[:-1])} or {choices[-1]}"
-        super().__init__(validate=validate.OneOf(choices, error=expected), **kwargs)
+        one_of = validate.OneOf(choices, error=expected)
+        super().__init__(validate=one_of, metadata={"description": said}, **kwargs)
         self._choices = choices
 
     def accepts(self, value: Any) -> bool:
@@ -96,26 +103,41 @@ class Count(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+_NAMED = "The job's name, which no other of its type has."
+_OWNED = "Whose it is."
+_CALLED = (
+    "The URL that is called when its turn has come, which no other job of its type has. One that is not"
+    " absolute is resolved against `RQUEUE_CALLBACK_BASE_URL`."
+)
+_PLACED = "Behind those that have this priority; the smallest goes first."
+_SENT = "To the front of the line, or to its back."
+_ASKED = (
+    "`running` confirms a call, or renews the lease; `done` gives the capacity back; `queued` puts a running,"
+    " failed or expired job back in line at its old place."
+)
+_BEFORE, _AFTER = "Right before this waiting job, by its request_id.", "Right after this one."
+
+
 class JobBody(Schema):
     """The body of a create."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
-    callback = Name(MAX_CALLBACK_BYTES, required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class ChangeBody(Schema):
     """The body of a change: one of the ways to change a job."""
 
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
-    status = Choice("running", "done", "queued")
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
+    status = Choice("running", "done", "queued", said=_ASKED)
     data = Map()
-    callback = Name(MAX_CALLBACK_BYTES)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES)
 
     WAYS = (
         *({"priority"}, {"position"}, {"before"}, {"after"}, {"before", "after"}),
@@ -132,20 +154,95 @@ class ChangeBody(Schema):
 class ListQuery(Schema):
     """The query of a list."""
 
-    owner_id = Name(load_default="")
-    status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
-    limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
-    cursor = fields.String(load_default="")
+    owner_id = Name("Only the jobs of this owner.", load_default="")
+    status = fields.Enum(
+        Status,
+        by_value=True,
+        load_default=None,
+        allow_none=False,
+        metadata={"description": "Only jobs of this status, ended ones too. Without it all live jobs."},
+    )
+    limit = Count(
+        load_default=None,
+        allow_none=False,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={
+            "description": "At most so many, and `next` beside them. Without it all of them, streamed."
+        },
+    )
+    cursor = fields.String(
+        load_default="", metadata={"description": "`next` of the page before, to go on from there."}
+    )
+    position = Count(
+        load_default=None,
+        allow_none=False,
+        metadata={
+            "description": (
+                "With `status=queued`: start at the job that has so many before it in line. Not together with"
+                " `cursor`, `owner_id` or `search`."
+            )
+        },
+    )
+    search = Name(
+        "Only jobs in whose request_id, owner_id or Data this is, in whatever case. With `limit` a page may"
+        " be empty before the end.",
+        load_default="",
+    )
+    standing = Choice(
+        "false",
+        "true",
+        load_default="false",
+        said=f"With `true`, and a `limit` of at most {MAX_STANDING}, each waiting job as *get* has it.",
+    )
+
+    @validates_schema
+    def together(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What only makes sense with, or without, another."""
+        if data["position"] is not None:
+            if data["status"] is not Status.QUEUED:
+                raise ValidationError("expected with status=queued only: others have no position", "position")
+            if other := next((name for name in ("cursor", "owner_id", "search") if data[name]), None):
+                raise ValidationError(f"expected without {other}: it counts all that wait", "position")
+        if data["standing"] == "true" and not 0 < (data["limit"] or 0) <= MAX_STANDING:
+            raise ValidationError(f"expected with a limit of at most {MAX_STANDING}", "standing")
+
+
+class EventID(fields.String):
+    """The ID of an event, in a query."""
+
+    def __init__(self, said: str, **kwargs: Any) -> None:
+        metadata = {"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$", "description": said}
+        super().__init__(load_default="", metadata=metadata, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not is_id(value):
+            raise ValidationError("expected the ID of an event")
+        return str(value)
+
+
+class EventsQuery(Schema):
+    """The query of events; `before` and `limit` are of a list, `after` is of a stream."""
+
+    request_id = Name("Only events of this job.", load_default="")
+    owner_id = Name("Only events of this owner's jobs.", load_default="")
+    before = EventID("Of a list: `next` of the page before, to go on with older ones.")
+    limit = Count(
+        load_default=100,
+        allow_none=False,
+        validate=validate.Range(1, MAX_EVENTS),
+        metadata={"description": "Of a list: the newest, at most so many; 100 without it."},
+    )
+    after = EventID("Of a stream: go on behind this event. Without it only what happens from now on is told.")
 
 
 class MoveBody(Schema):
     """One move of a simulation."""
 
-    request_id = Name(required=True)
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
+    request_id = Name("The job that would move.", required=True)
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
 
     @validates_schema
     def one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -157,10 +254,10 @@ class MoveBody(Schema):
 class TriedJobBody(Schema):
     """One new job of a simulation: nobody is called, so there is no callback."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class DryQuery(Schema):
@@ -170,12 +267,13 @@ class DryQuery(Schema):
         "false",
         "true",
         load_default="false",
-        metadata={"description": "With `true` nothing changes: the answer is what it would be."},
+        said="With `true` nothing changes: the answer is what it would be.",
     )
 
 
 _JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
 _DRY, _MOVE, _TRIED = DryQuery(unknown=RAISE), MoveBody(unknown=RAISE), TriedJobBody(unknown=RAISE)
+_EVENTS = EventsQuery(unknown=RAISE)
 # What makes a body good, from the schemas themselves: field → whether it accepts a value.
 _ACCEPTS: dict[Schema, dict[str, Callable[[Any], bool]]] = {
     schema: {name: getattr(field, "accepts") for name, field in schema.fields.items()}  # noqa: B009 - our own fields
@@ -337,6 +435,11 @@ def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if not _CURSOR.fullmatch(read["cursor"]):
             raise Invalid("not a cursor that this service gave", "cursor")
     return read
+
+
+def events_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Read the query of events. Raises Invalid or UnknownField."""
+    return loaded(_EVENTS, _once(query))
 
 
 def dry_run(query: Sequence[tuple[str, str]]) -> bool:
