@@ -107,7 +107,7 @@ class Calling:
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[AsyncIterable[bytes]]:
-        """The lines of a good answer as they come; one try. Raises Failed for another, and where it breaks."""
+        """The lines of a good answer, by one try. Raises Failed for another, and where it breaks."""
         try:
             async with self._session.request(
                 call.method,
