@@ -39,7 +39,7 @@ _FINAL = ("queue_full", "store_damaged", "not_replicated")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """A request: the names in its path as they are, and what may be sent twice (`again`)."""
 
     method: str
@@ -85,18 +85,18 @@ class Calling:
         self._url = url.rstrip("/")
         self._tries = tries
 
-    async def ask(self, call: Call) -> dict[str, Any]:
+    async def ask(self, request: Request) -> dict[str, Any]:
         """The whole of a good answer, `data` and what is beside it. Raises Failed for any other."""
-        tries = _Tries(self._tries, call.again)
+        tries = _Tries(self._tries, request.again)
         try:
             async with (
                 asyncio.timeout(MAX_SECONDS),
                 self._retrying.request(
-                    call.method,
-                    self._where(call),
+                    request.method,
+                    self._where(request),
                     retry_options=tries,
-                    json=call.body,
-                    headers=dict(call.headers),
+                    json=request.body,
+                    headers=dict(request.headers),
                     allow_redirects=False,
                 ) as response,
             ):
@@ -106,13 +106,13 @@ class Calling:
         return self._judged(response.status, content, tries.made)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[AsyncIterable[bytes]]:
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterable[bytes]]:
         """The lines of a good answer, by one try. Raises Failed for another, and where it breaks."""
         try:
             async with self._session.request(
-                call.method,
-                self._where(call),
-                headers=dict(call.headers),
+                request.method,
+                self._where(request),
+                headers=dict(request.headers),
                 timeout=ENDLESS,
                 allow_redirects=False,
             ) as response:
@@ -133,12 +133,12 @@ class Calling:
         said = str(error) or type(error).__name__
         return Failed(f"{self._url} cannot be asked: {said}", tries=tries)
 
-    def _where(self, call: Call) -> URL:
+    def _where(self, request: Request) -> URL:
         # Names hold slashes, dots and percent signs like any other character.
         path = "/".join(
-            "%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in call.path
+            "%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in request.path
         )
-        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+        query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
         return URL(f"{self._url}/{path}{query}", encoded=True)
 
     def _judged(self, status: int, content: bytes, tries: int) -> dict[str, Any]:
