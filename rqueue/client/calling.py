@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -51,7 +52,7 @@ class Request:
 
 
 class _Tries(aiohttp_retry.RetryOptionsBase):
-    """When one call is sent again; `made` is how often it was sent."""
+    """When one call is sent again; `sent` is how often it was, what aiohttp itself repeats among it."""
 
     def __init__(self, tries: int, again: bool) -> None:
         super().__init__(
@@ -61,10 +62,9 @@ class _Tries(aiohttp_retry.RetryOptionsBase):
             evaluate_response_callback=self._is_final,
         )
         self._statuses = _AWAY if again else _UNDONE
-        self.made = 1
+        self.sent = 0
 
     def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
-        self.made = attempt + 1
         asked = None if response is None else retry_after(response)
         return pause(attempt) if asked is None else asked
 
@@ -77,13 +77,26 @@ class _Tries(aiohttp_retry.RetryOptionsBase):
 
 
 class Calling:
-    """The way to one service: its URL, and how often a call is sent at the most."""
+    """The way to one service: its URL, the token to show, and how often a call is sent at the most.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, tries: int) -> None:
+    Use as an async context manager.
+    """
+
+    def __init__(self, url: str, token: str, tries: int) -> None:
+        counting = aiohttp.TraceConfig()
+        counting.on_request_headers_sent.append(_count)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        session = aiohttp.ClientSession(timeout=TIMEOUT, headers=headers, trace_configs=[counting])
         self._session = session
         self._retrying = aiohttp_retry.RetryClient(session)
         self._url = url.rstrip("/")
         self._tries = tries
+
+    async def __aenter__(self) -> "Calling":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
 
     async def ask(self, request: Request) -> dict[str, Any]:
         """The whole of a good answer, `data` and what is beside it. Raises Failed for any other."""
@@ -98,12 +111,13 @@ class Calling:
                     json=request.body,
                     headers=dict(request.headers),
                     allow_redirects=False,
+                    trace_request_ctx={"tries": tries},
                 ) as response,
             ):
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self._away(error, tries.made) from None
-        return self._judged(response.status, content, tries.made)
+            raise self._away(error, tries.sent) from None
+        return self._judged(response.status, content, tries.sent)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[AsyncIterable[bytes]]:
@@ -150,6 +164,11 @@ class Calling:
             raise self.unreadable(status, tries)
         code = str(told.get("code"))
         raise Failed(f"{told.get('message')} ({code})", status, code, told.get("field"), tries)
+
+
+async def _count(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if context.trace_request_ctx:
+        context.trace_request_ctx["tries"].sent += 1
 
 
 def retry_after(response: aiohttp.ClientResponse) -> float | None:

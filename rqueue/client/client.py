@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import aiohttp
 import orjson
 
 from rqueue import config
-from rqueue.client.calling import TIMEOUT, TRIES, Calling, Request, pause
+from rqueue.client.calling import TRIES, Calling, Request, pause
 from rqueue.client.values import Event, Failed, Job, Pool, Queue
 from rqueue.errors import Refused
 
@@ -78,7 +77,7 @@ class Client:
 
     async def _created(self, type_: str, drafts: Sequence[Body], failed: Failed) -> list[Job]:
         """The jobs that an earlier try has created. Raises the failure where it has not."""
-        if failed.tries == 1 or failed.code != "duplicate_request_id":
+        if failed.tries < 2 or failed.code != "duplicate_request_id":
             raise failed
         jobs = [await self.get(type_, draft["request_id"]) for draft in drafts]
         for job, draft in zip(jobs, drafts, strict=True):
@@ -249,7 +248,7 @@ class Client:
         try:
             await self._calling.ask(Request("DELETE", ("queues", type_, "pools", name)))
         except Failed as failed:
-            if failed.tries == 1 or failed.code != "pool_not_found":
+            if failed.tries < 2 or failed.code != "pool_not_found":
                 raise
 
     async def simulate(
@@ -383,6 +382,5 @@ async def connected(
         url, token = config.client(url=url, token=token)
     except Refused as error:
         raise Failed(error.message) from None
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session:
-        yield Client(Calling(session, url, tries))
+    async with Calling(url, token, tries) as calling:
+        yield Client(calling)

@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from rqueue.client.calling import TRIES
@@ -46,21 +46,24 @@ class _Loop:
             # Who was interrupted while it waited, as by Ctrl-C, leaves nothing behind.
             future.cancel()
 
-    def close(self) -> None:
-        """End the thread. Calls of other threads that are under way are cancelled."""
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """End the thread, after this. What other threads wait for is cancelled."""
         with self._lock:
             self._closed = True
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(self._end(last), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
-    async def _end(self) -> None:
+    async def _end(self, last: Coroutine[Any, Any, None]) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
+        await last
 
 
 class SyncClient:
@@ -280,22 +283,10 @@ async def _close(found: Any) -> None:
 def connected_sync(
     url: str | None = None, token: str | None = None, *, tries: int = TRIES
 ) -> Iterator[SyncClient]:
-    """As `connected`, for code that is not async."""
-    loop = _Loop()
+    """As `connected`, for code that is not async. What other threads wait for when it ends is cancelled."""
+    loop, stack = _Loop(), AsyncExitStack()
     try:
-        entering = connected(url, token, tries=tries)
-        client = loop.run(_enter(entering))
-        try:
-            yield SyncClient(client, loop)
-        finally:
-            loop.run(_exit(entering))
+        client = loop.run(stack.enter_async_context(connected(url, token, tries=tries)))
+        yield SyncClient(client, loop)
     finally:
-        loop.close()
-
-
-async def _enter(entering: AbstractAsyncContextManager[Client]) -> Client:
-    return await entering.__aenter__()
-
-
-async def _exit(entering: AbstractAsyncContextManager[Client]) -> None:
-    await entering.__aexit__(None, None, None)
+        loop.close(stack.aclose())

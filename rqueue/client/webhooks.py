@@ -102,8 +102,8 @@ def receiver(
     RQUEUE_CALLBACK_TIMEOUT (15 s); then the job runs. NotWanted cancels the job (410); after any other
     exception the service calls again (503). What comes again with the same id, meanwhile or later, is
     answered like the first: for the last 10,000 ids, and as long as this process lives, so over restarts
-    `on_admitted` must know by itself what it has done. Secrets are as in `verify`, and looked up at each call;
-    a body of more than `max_body` bytes is 413. Raises ValueError as `verify` does.
+    `on_admitted` must know by itself what it has done. Secrets are as in `verify`, and looked up at each
+    call; a body of more than `max_body` bytes is 413. Raises ValueError as `verify` does.
     """
     _keys(secrets)
     answers: MutableMapping[str, asyncio.Task[int]] = LRUCache(REMEMBERED)
