@@ -196,6 +196,8 @@ def _good(said: Operation) -> Shape:
             content[JSON]["examples"] = said.answer_examples
     for media_type, schema in (said.media or {}).items():
         content[media_type] = {"schema": copy.deepcopy(schema)}
+    if said.streams:
+        content["text/event-stream"] = {"schema": shapes.TEXT}
     good: Shape = {"description": "Done.", "content": content}
     if said.links:
         good["links"] = copy.deepcopy(said.links)

@@ -21,6 +21,7 @@ class Operation:
     media            what its good answer may be besides: media type → schema
     status           of that answer
     beside           fields that may stand beside `data`
+    streams          whether it also answers as server-sent events, where only these are accepted
     body             the schema of its body, a marshmallow one or JSON Schema
     query            the marshmallow schema of its query
     headers          those that it reads: name → schema
@@ -34,6 +35,7 @@ class Operation:
     media: Shape | None = None
     status: int = 200
     beside: Shape | None = None
+    streams: bool = False
     body: type[Schema] | Shape | None = None
     query: type[Schema] | None = None
     headers: Shape | None = None
