@@ -1,6 +1,7 @@
 """Jobs are moved on the board: by mouse, by buttons, by keyboard, from two tabs, and against others."""
 
 import pytest
+from playwright.async_api import Route
 
 from tests.board.chromium import Watch
 from tests.board.conftest import Open
@@ -61,12 +62,11 @@ async def test_a_lost_race_is_told_and_the_truth_shown(service: Service, opened:
     await shows(page, "a", "b", "c", "d")
 
     async def first(gone: str) -> None:
-        async def cancel(route: object) -> None:
-            await page.unroute("**/v1/vm/d")
+        async def cancel(route: Route) -> None:
             assert (await service.call("DELETE", f"/v1/vm/{gone}"))[0] == 200
             await route.continue_()
 
-        await page.route("**/v1/vm/d", cancel)
+        await page.route("**/v1/vm/d", cancel, times=1)
 
     watch.expect("^409 POST /v1/vm/d")
     await first("b")
