@@ -308,6 +308,10 @@ function build() {
   at("status").addEventListener("change", filter);
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); filter(); });
   at("clear").addEventListener("click", () => { at("filters").reset(); filter(); at("search").focus(); });
+  at("filtering").addEventListener("click", () => {
+    const isOpen = at("filters").classList.toggle("open");
+    at("filtering").setAttribute("aria-expanded", isOpen);
+  });
   at("stop").addEventListener("click", () => line.stop());
   at("logout").addEventListener("click", () => trying(async () => { await logout(); askWho(); }));
   document.addEventListener("visibilitychange", () => {
