@@ -39,8 +39,13 @@ async def fill(
 ) -> None:
     """Put jobs in line, in this order; without a pool that could take them, they stay there."""
     jobs = [
-        {"request_id": one, "owner_id": owner, "data": data, "callback": f"http://127.0.0.1:9/{number}/{one}"}
-        for number, one in enumerate(request_ids)
+        {
+            "request_id": one,
+            "owner_id": owner,
+            "data": data,
+            "callback": f"http://127.0.0.1:9/{quote(one, safe='')}",
+        }
+        for one in request_ids
     ]
     assert (await service.call("POST", f"/v1/{quote(type_, safe='')}/", jobs))[0] == 201
 

@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 from rqueue import tokens
 from tests.board.chromium import Watch, found_by_axe
 from tests.board.conftest import Open, emptied
-from tests.board.driver import live, press, row, said, shows, stands
+from tests.board.driver import live, press, row, shows, stands
 from tests.conftest import Service, config_of, new, serving
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
