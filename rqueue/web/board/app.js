@@ -162,7 +162,8 @@ function filters() {
 }
 
 function filter() {
-  at("clear").hidden = !line.filtered && !Object.values(filters()).some((value) => value && value !== "queued");
+  const { owner_id, status, search } = filters();
+  at("clear").hidden = !owner_id && !search && status === "queued";
   say(at("line-title"), at("status").value === "queued" ? "Waiting line" : `Jobs: ${at("status").selectedOptions[0].text}`);
   if (type) trying(() => line.show(type, filters()));
 }
