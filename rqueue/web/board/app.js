@@ -313,7 +313,7 @@ function build() {
     const isOpen = at("filters").classList.toggle("open");
     at("filtering").setAttribute("aria-expanded", isOpen);
   });
-  at("stop").addEventListener("click", () => line.stop());
+  at("stop").addEventListener("click", () => { line.halt(); tell("Stopped: there may be more. Enter in the search field looks anew."); });
   at("logout").addEventListener("click", () => trying(async () => { await logout(); askWho(); }));
   document.addEventListener("visibilitychange", () => {
     // A browser has few connections to one place, and nobody looks.
