@@ -1,7 +1,6 @@
 """What the tests do with a board, as an operator would, and with the service behind it."""
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -82,7 +81,8 @@ async def live(page: Page) -> None:
 
 def row(page: Page, request_id: str) -> Locator:
     """The row of a job in the waiting line."""
-    return page.locator(f"#line [data-request-id={json.dumps(request_id, ensure_ascii=False)}]")
+    written = re.sub(r'[\x00-\x1f"\\]', lambda found: f"\\{ord(found[0]):x} ", request_id)
+    return page.locator(f'#line [data-request-id="{written}"]')
 
 
 async def press(page: Page, name: str, request_id: str) -> None:

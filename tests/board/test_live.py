@@ -13,6 +13,7 @@ from tests.board.chromium import Watch
 from tests.board.conftest import Open
 from tests.board.driver import fill, line, live, press, row, said, shows, stands, until
 from tests.conftest import SEED_JOB, Service, config_of, serving
+from tests.faults.proxy import proxied
 from tests.faults.server import Server, free_port, server
 from tests.process import running
 
@@ -71,6 +72,26 @@ async def test_a_service_that_was_killed_is_found_again(tmp_path: Path, opened: 
             )
             await live(page)
             await shows(page, "d", "e")
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(120)
+async def test_a_network_that_drops_everything_is_seen(service: Service, opened: Open) -> None:
+    """No connection ends, and none says anything: neither the page nor the browser is told."""
+    await fill(service, "a", "b", "c")
+    async with proxied(int(service.url.rsplit(":", 1)[1])) as proxy:
+        page = await opened(f"http://127.0.0.1:{proxy.port}")
+        await live(page)
+        await shows(page, "a", "b", "c")
+        proxy.hang()
+        away = expect(page.locator("#connection"))
+        await away.to_have_attribute("data-state", "away", timeout=30_000)
+        await service.call("POST", "/v1/vm/c", {"position": "front"})
+        proxy.flow()
+        await live(page)
+        await shows(page, "c", "a", "b")
+        await fill(service, "d")
+        await shows(page, "c", "a", "b", "d")
 
 
 async def test_slow_and_failed_answers_are_borne(service: Service, opened: Open, watch: Watch) -> None:

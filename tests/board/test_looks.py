@@ -93,6 +93,19 @@ async def test_a_phone_has_all_of_it_in_reach(service: Service, opened: Open) ->
         await expect(page.locator(section)).to_be_in_viewport()
 
 
+async def test_nothing_is_cut_off_at_any_width(service: Service, opened: Open) -> None:
+    await furnished(service)
+    page = await opened(service.url)
+    await shows(page, "big-2", "big-3", "never")
+    for width in (320, 360, 600, 1000, 1001, 1180, 1181, 1280, 1366, 1920):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await overflow(page) <= 0, width
+        assert await page.locator("#line").evaluate("(line) => line.scrollWidth - line.clientWidth") == 0, (
+            width
+        )
+        await row(page, "never").get_by_role("button", name="Cancel").click(trial=True)
+
+
 async def test_a_finger_that_rests_takes_a_row_along(service: Service, opened: Open) -> None:
     await fill(service, "a", "b", "c", "d")
     page = await opened(service.url, **PHONE)
