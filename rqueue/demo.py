@@ -73,7 +73,8 @@ async def shown(
         if once:
             return 0
         await story.refill()
-        console.print(f"\nThe service goes on at [bold]{url}[/]; jobs wait there. Try:")
+        console.print(f"\nThe service goes on at [bold]{url}[/]; jobs wait there. Look at them on its board:")
+        console.print(f"  [bold]{url}/board/#queue=vm[/]\nOr ask it:", highlight=False)
         console.print(
             "".join(f"  curl {url}{path}\n" for path in story.PATHS) + "Ctrl-C ends it.", highlight=False
         )
