@@ -125,9 +125,9 @@ def test_every_code_is_named_and_each_answer_has_a_status_of_its_own() -> None:
             assert codes
             assert all(status == "417" or str(openapi.codes()[code][0]) == status for code in codes)
             used |= set(codes)
-    # What no operation answers: other paths and methods, and kinds that only their children are.
+    # What no operation answers: other methods, and kinds that only their children are.
     kinds = {"conflict", "full", "unavailable"}
-    assert set(code["enum"]) - used == {"not_found", "method_not_allowed"} | kinds
+    assert set(code["enum"]) - used == {"method_not_allowed"} | kinds
 
 
 def test_who_may_ask_is_said_where_one_has_to_say_who_one_is() -> None:
