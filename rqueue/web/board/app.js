@@ -16,7 +16,7 @@ import { Deliveries, readLive, showRunning } from "./running.js";
 
 const LINE_MS = 250;
 const SIDE_MS = 1000;
-const QUEUES_MS = 10_000;
+const AGAIN_MS = 10_000;
 const AWAY_MS = 2000;
 const TYPING_MS = 300;
 
@@ -46,6 +46,9 @@ async function trying(job) {
     await job();
     if (!answering) {
       answering = true;
+      // The stream of before may be dead, and nobody was told.
+      live?.close();
+      if (!document.hidden) live?.open();
       all();
     }
   } catch (error) {
@@ -325,7 +328,13 @@ function build() {
     if (named && named !== type) choose(named);
   });
   setInterval(tick, 1000);
-  setInterval(() => { if (!document.hidden && isOpen && !isAsked) refreshQueues(); }, QUEUES_MS);
+  // Reasons and estimates change with time alone, and keys that are edited by hand tell nobody.
+  setInterval(() => {
+    if (document.hidden || isAsked) return;
+    refreshQueues();
+    refreshLine();
+    refreshSide();
+  }, AGAIN_MS);
 }
 
 at("login-form").addEventListener("submit", async (event) => {
