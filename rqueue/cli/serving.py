@@ -3,24 +3,44 @@
 import logging
 import re
 import sys
+from dataclasses import asdict
 from typing import NoReturn
 
 import click
+import orjson
+from pythonjsonlogger.orjson import OrjsonFormatter
 
-from rqueue import __version__
+from rqueue import __version__, app, config
 from rqueue.errors import NotReady, Refused, Unavailable
+from rqueue.probe import ask
+from rqueue.store.check import FAULTS, Fault
+from rqueue.supervisor import Line
+
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-class _Configured(click.Command):
-    """A command whose help ends with the settings of the service."""
+class _Text(logging.Formatter):
+    """One line an event for people, with what was given beside the message as name=value."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from rqueue.config import PREFIX, SETTINGS
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {name: value for name, value in vars(record).items() if name not in _RESERVED}
+        return " ".join([super().format(record), *(f"{name}={value!r}" for name, value in extra.items())])
 
-        formatter.write_paragraph()
-        with formatter.indentation():
-            for setting in SETTINGS:
-                formatter.write(f"  {PREFIX}{setting.name}={setting.default}\n      {setting.help}\n")
+
+def _log_as(written: str, level: str, **always: object) -> None:
+    """Log as set; `always` goes with every event."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: vars(record).update(always) or True)
+    if written == "json":
+        fields = "{asctime}{levelname}{name}{message}"
+        handler.setFormatter(
+            OrjsonFormatter(
+                fields, style="{", rename_fields={"asctime": "time", "levelname": "level", "name": "logger"}
+            )
+        )
+    else:
+        handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 def _refuse(message: str) -> NoReturn:
@@ -28,15 +48,14 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(2)
 
 
-@click.command(cls=_Configured)
+@click.command(
+    epilog="\b\n" + "\n".join(f"RQUEUE_{s.name}={s.default}\n    {s.help}" for s in config.SETTINGS)
+)
 def serve() -> None:
-    """Run the service. It is configured by environment variables only."""
-    from rqueue import app, config
-    from rqueue.cli.logs import log_as
-
+    """Run the service. It is configured by environment variables only:"""
     try:
         settings = config.read()
-        log_as(settings.log_format, settings.log_level)
+        _log_as(settings.log_format, settings.log_level)
         app.serve(settings, _started)
     except Refused as error:
         _refuse(error.message)
@@ -52,17 +71,13 @@ def _started(url: str, redis_url: str) -> None:
 @click.command(hidden=True)
 def worker() -> None:
     """One of the processes of `serve`, which starts it and tells it the rest: see rqueue.supervisor."""
-    from rqueue import app, config
-    from rqueue.cli.logs import log_as
-    from rqueue.supervisor import Line
-
     try:
         line = Line()
     except Refused as error:
         _refuse(error.message)
     try:
         settings = config.read()
-        log_as(settings.log_format, settings.log_level, worker=line.worker)
+        _log_as(settings.log_format, settings.log_level, worker=line.worker)
         app.work(settings, line)
     except Refused as error:
         # The supervisor shows it, once for all workers.
@@ -73,9 +88,6 @@ def worker() -> None:
 @click.command()
 def healthcheck() -> None:
     """Ask the service that runs here, by the same settings, whether it is ready: status 0, else 1."""
-    from rqueue import config
-    from rqueue.probe import ask
-
     try:
         settings = config.read()
         ask(settings.host, settings.port, tls=settings.tls_cert_file is not None)
@@ -96,37 +108,29 @@ def check(repair: bool, as_json: bool, types: tuple[str, ...]) -> None:
     Status 1: something was found.
     Status 2: it could not be looked at.
     """
-    from dataclasses import asdict
+    from rqueue.cli.output import Out, clean
 
-    import orjson
-    from rich.progress import Progress, TimeElapsedColumn
-
-    from rqueue import app, config
-    from rqueue.cli.output import progress_console
-    from rqueue.store.check import FAULTS, Fault
-
-    left = 0
+    left, out = 0, Out(as_json)
 
     def found(fault: Fault) -> None:
         nonlocal left
         left += not fault.mended
-        write(orjson.dumps(asdict(fault)).decode() if as_json else line(fault))
+        out.line(orjson.dumps(asdict(fault)).decode() if as_json else clean(_line(fault)))
 
-    def line(fault: Fault) -> str:
-        what, mend = FAULTS[fault.code]
-        about = f" ({fault.about})" if fault.about else ""
-        done = "mended: " if fault.mended else ""
-        return clean(f"{fault.code} {fault.key}: {what}{about}; {done}{mend}")
-
-    columns = ("[progress.description]{task.description}", "{task.completed} jobs", TimeElapsedColumn())
     try:
         settings = config.read()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("looking", total=None)
-            app.check(settings, found, repair, types, lambda jobs: progress.advance(task, jobs))
+        with out.progress("jobs looked at", few_lines=True) as advance:
+            app.check(settings, found, repair, types, advance)
     except (Refused, Unavailable) as error:
         _refuse(error.message)
     sys.exit(1 if left else 0)
+
+
+def _line(fault: Fault) -> str:
+    what, mend = FAULTS[fault.code]
+    about = f" ({fault.about})" if fault.about else ""
+    done = "mended: " if fault.mended else ""
+    return f"{fault.code} {fault.key}: {what}{about}; {done}{mend}"
 
 
 @click.command()
