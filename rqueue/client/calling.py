@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -39,7 +40,7 @@ _FINAL = ("queue_full", "store_damaged", "not_replicated")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """A request: the names in its path as they are, and what may be sent twice (`again`)."""
 
     method: str
@@ -51,7 +52,7 @@ class Call:
 
 
 class _Tries(aiohttp_retry.RetryOptionsBase):
-    """When one call is sent again; `made` is how often it was sent."""
+    """When one call is sent again; `sent` is how often it was, what aiohttp itself repeats among it."""
 
     def __init__(self, tries: int, again: bool) -> None:
         super().__init__(
@@ -61,10 +62,9 @@ class _Tries(aiohttp_retry.RetryOptionsBase):
             evaluate_response_callback=self._is_final,
         )
         self._statuses = _AWAY if again else _UNDONE
-        self.made = 1
+        self.sent = 0
 
     def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
-        self.made = attempt + 1
         asked = None if response is None else retry_after(response)
         return pause(attempt) if asked is None else asked
 
@@ -77,42 +77,56 @@ class _Tries(aiohttp_retry.RetryOptionsBase):
 
 
 class Calling:
-    """The way to one service: its URL, and how often a call is sent at the most."""
+    """The way to one service: its URL, the token to show, and how often a call is sent at the most.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, tries: int) -> None:
+    Use as an async context manager.
+    """
+
+    def __init__(self, url: str, token: str, tries: int) -> None:
+        counting = aiohttp.TraceConfig()
+        counting.on_request_headers_sent.append(_count)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        session = aiohttp.ClientSession(timeout=TIMEOUT, headers=headers, trace_configs=[counting])
         self._session = session
         self._retrying = aiohttp_retry.RetryClient(session)
         self._url = url.rstrip("/")
         self._tries = tries
 
-    async def ask(self, call: Call) -> dict[str, Any]:
+    async def __aenter__(self) -> "Calling":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def ask(self, request: Request) -> dict[str, Any]:
         """The whole of a good answer, `data` and what is beside it. Raises Failed for any other."""
-        tries = _Tries(self._tries, call.again)
+        tries = _Tries(self._tries, request.again)
         try:
             async with (
                 asyncio.timeout(MAX_SECONDS),
                 self._retrying.request(
-                    call.method,
-                    self._where(call),
+                    request.method,
+                    self._where(request),
                     retry_options=tries,
-                    json=call.body,
-                    headers=dict(call.headers),
+                    json=request.body,
+                    headers=dict(request.headers),
                     allow_redirects=False,
+                    trace_request_ctx={"tries": tries},
                 ) as response,
             ):
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self._away(error, tries.made) from None
-        return self._judged(response.status, content, tries.made)
+            raise self._away(error, tries.sent) from None
+        return self._judged(response.status, content, tries.sent)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[AsyncIterable[bytes]]:
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterable[bytes]]:
         """The lines of a good answer, by one try. Raises Failed for another, and where it breaks."""
         try:
             async with self._session.request(
-                call.method,
-                self._where(call),
-                headers=dict(call.headers),
+                request.method,
+                self._where(request),
+                headers=dict(request.headers),
                 timeout=ENDLESS,
                 allow_redirects=False,
             ) as response:
@@ -133,12 +147,12 @@ class Calling:
         said = str(error) or type(error).__name__
         return Failed(f"{self._url} cannot be asked: {said}", tries=tries)
 
-    def _where(self, call: Call) -> URL:
+    def _where(self, request: Request) -> URL:
         # Names hold slashes, dots and percent signs like any other character.
         path = "/".join(
-            "%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in call.path
+            "%2E" * len(part) if part in (".", "..") else quote(part, safe="") for part in request.path
         )
-        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+        query = f"?{urlencode(request.query, quote_via=quote)}" if request.query else ""
         return URL(f"{self._url}/{path}{query}", encoded=True)
 
     def _judged(self, status: int, content: bytes, tries: int) -> dict[str, Any]:
@@ -150,6 +164,11 @@ class Calling:
             raise self.unreadable(status, tries)
         code = str(told.get("code"))
         raise Failed(f"{told.get('message')} ({code})", status, code, told.get("field"), tries)
+
+
+async def _count(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if context.trace_request_ctx:
+        context.trace_request_ctx["tries"].sent += 1
 
 
 def retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import aiohttp
 import orjson
 
 from rqueue import config
-from rqueue.client.calling import TIMEOUT, TRIES, Call, Calling, pause
+from rqueue.client.calling import TRIES, Calling, Request, pause
 from rqueue.client.values import Event, Failed, Job, Pool, Queue
 from rqueue.errors import Refused
 
@@ -62,7 +61,7 @@ class Client:
         if priority is not None:
             draft["priority"] = priority
         try:
-            return await self._one(Job.read, Call("POST", ("v1", type_), draft, _dry(dry_run)))
+            return await self._one(Job.read, Request("POST", ("v1", type_), draft, _dry(dry_run)))
         except Failed as failed:
             if dry_run:
                 raise
@@ -72,13 +71,13 @@ class Client:
         """Create up to 1,000 jobs, all or none; drafts are as the API has them, and as in `create`."""
         bodies = [{"request_id": _new(), **draft} for draft in drafts]
         try:
-            return await self._all(Job.read, Call("POST", ("v1", type_), bodies))
+            return await self._all(Job.read, Request("POST", ("v1", type_), bodies))
         except Failed as failed:
             return await self._created(type_, bodies, failed)
 
     async def _created(self, type_: str, drafts: Sequence[Body], failed: Failed) -> list[Job]:
         """The jobs that an earlier try has created. Raises the failure where it has not."""
-        if failed.tries == 1 or failed.code != "duplicate_request_id":
+        if failed.tries < 2 or failed.code != "duplicate_request_id":
             raise failed
         jobs = [await self.get(type_, draft["request_id"]) for draft in drafts]
         for job, draft in zip(jobs, drafts, strict=True):
@@ -89,7 +88,7 @@ class Client:
 
     async def get(self, type_: str, request_id: str) -> Job:
         """One job; a waiting one with its position, why it waits, and when it may start."""
-        return await self._one(Job.read, Call("GET", ("v1", type_, request_id)))
+        return await self._one(Job.read, Request("GET", ("v1", type_, request_id)))
 
     async def jobs(
         self,
@@ -130,7 +129,7 @@ class Client:
         most, left = STANDING_PAGE if standing else PAGE, limit
         while left is None or left > 0:
             query["limit"] = str(most if left is None else min(left, most))
-            answer = await self._calling.ask(Call("GET", ("v1", type_), query=query))
+            answer = await self._calling.ask(Request("GET", ("v1", type_), query=query))
             page = self._read_all(Job.read, answer)
             yield page
             if left is not None:
@@ -185,21 +184,21 @@ class Client:
 
     async def done(self, type_: str, request_id: str) -> Job:
         """Give back what a job holds. One that is done already is returned as it is."""
-        call = self._changing(type_, request_id, {"status": "done"})
-        return await self._ended(call, type_, request_id, ("done",))
+        request = self._changing(type_, request_id, {"status": "done"})
+        return await self._ended(request, type_, request_id, ("done",))
 
     async def cancel(self, type_: str, request_id: str) -> Job:
         """Cancel a waiting job, release a running one. One that is cancelled or done is returned as it is."""
-        call = Call("DELETE", ("v1", type_, request_id), headers=_REPRESENTED)
-        return await self._ended(call, type_, request_id, ("cancelled", "done"))
+        request = Request("DELETE", ("v1", type_, request_id), headers=_REPRESENTED)
+        return await self._ended(request, type_, request_id, ("cancelled", "done"))
 
     async def requeue(self, type_: str, request_id: str) -> Job:
         """Put a running, failed or expired job back in line, at its old place.
 
         Not sent again where it may have been done: by then the job may run again, and would be taken back.
         """
-        call = self._changing(type_, request_id, {"status": "queued"})
-        return await self._one(Job.read, replace(call, again=False))
+        request = self._changing(type_, request_id, {"status": "queued"})
+        return await self._one(Job.read, replace(request, again=False))
 
     async def redeliver(self, type_: str, request_id: str) -> Job:
         """Call a calling job now, and not only at its next try. Twice: it may be called twice."""
@@ -208,12 +207,12 @@ class Client:
     async def _change(self, type_: str, request_id: str, body: Body, dry_run: bool = False) -> Job:
         return await self._one(Job.read, self._changing(type_, request_id, body, dry_run))
 
-    def _changing(self, type_: str, request_id: str, body: Body, dry_run: bool = False) -> Call:
-        return Call("POST", ("v1", type_, request_id), body, _dry(dry_run), _REPRESENTED)
+    def _changing(self, type_: str, request_id: str, body: Body, dry_run: bool = False) -> Request:
+        return Request("POST", ("v1", type_, request_id), body, _dry(dry_run), _REPRESENTED)
 
-    async def _ended(self, call: Call, type_: str, request_id: str, ends: Sequence[str]) -> Job:
+    async def _ended(self, request: Request, type_: str, request_id: str, ends: Sequence[str]) -> Job:
         try:
-            return await self._one(Job.read, call)
+            return await self._one(Job.read, request)
         except Failed as failed:
             if failed.code != "illegal_transition":
                 raise
@@ -226,30 +225,30 @@ class Client:
 
     async def queues(self) -> list[Queue]:
         """Every queue there is, of those that the token may see."""
-        return await self._all(Queue.read, Call("GET", ("queues",)))
+        return await self._all(Queue.read, Request("GET", ("queues",)))
 
     async def queue(self, type_: str) -> Queue:
         """One queue; one that nobody has used yet has the defaults."""
-        return await self._one(Queue.read, Call("GET", ("queues", type_)))
+        return await self._one(Queue.read, Request("GET", ("queues", type_)))
 
     async def configure(self, type_: str, settings: Body) -> Queue:
         """Change the settings that are named; None gives one its default back. Twice is as once."""
-        return await self._one(Queue.read, Call("PUT", ("queues", type_), settings))
+        return await self._one(Queue.read, Request("PUT", ("queues", type_), settings))
 
     async def pool(self, type_: str, name: str) -> Pool:
         """A pool as it is."""
-        return await self._one(Pool.read, Call("GET", ("queues", type_, "pools", name)))
+        return await self._one(Pool.read, Request("GET", ("queues", type_, "pools", name)))
 
     async def put_pool(self, type_: str, name: str, body: Body) -> Pool:
         """Declare a pool, in place of what was declared. Twice is as once."""
-        return await self._one(Pool.read, Call("PUT", ("queues", type_, "pools", name), body))
+        return await self._one(Pool.read, Request("PUT", ("queues", type_, "pools", name), body))
 
     async def delete_pool(self, type_: str, name: str) -> None:
         """Forget a pool. Where it is sent again and there is none by now, an earlier try did it."""
         try:
-            await self._calling.ask(Call("DELETE", ("queues", type_, "pools", name)))
+            await self._calling.ask(Request("DELETE", ("queues", type_, "pools", name)))
         except Failed as failed:
-            if failed.tries == 1 or failed.code != "pool_not_found":
+            if failed.tries < 2 or failed.code != "pool_not_found":
                 raise
 
     async def simulate(
@@ -268,18 +267,18 @@ class Client:
         body: dict[str, Any] = {"moves": list(moves), "pools": dict(pools or {}), "jobs": list(jobs)}
         if pool is not None:
             body["pool"] = pool
-        return await self._one(_map, Call("POST", ("queues", type_, "simulate"), body))
+        return await self._one(_map, Request("POST", ("queues", type_, "simulate"), body))
 
     # --- events --------------------------------------------------------------------------------------
 
     async def history(self, type_: str, request_id: str) -> list[Event]:
         """What happened to a job, oldest first; kept as long as the job."""
-        return await self._all(Event.read, Call("GET", ("v1", type_, request_id, "events")))
+        return await self._all(Event.read, Request("GET", ("v1", type_, request_id, "events")))
 
     async def last_events(self, type_: str, limit: int = 100, before: str | None = None) -> list[Event]:
         """The newest events of a queue, or those before an id; oldest first, at most 1,000."""
         query = {"limit": str(limit)} | ({} if before is None else {"before": before})
-        return await self._all(Event.read, Call("GET", ("queues", type_, "events"), query=query))
+        return await self._all(Event.read, Request("GET", ("queues", type_, "events"), query=query))
 
     async def events(
         self,
@@ -304,8 +303,8 @@ class Client:
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": after}
             try:
-                call = Call("GET", ("queues", type_, "events"), query=query, headers=headers)
-                async with self._calling.stream(call) as lines:
+                request = Request("GET", ("queues", type_, "events"), query=query, headers=headers)
+                async with self._calling.stream(request) as lines:
                     async for id_, data in _messages(lines):
                         attempt, after = 0, id_ or after
                         yield self._read(lambda text: Event.read(orjson.loads(text)), data)
@@ -318,11 +317,11 @@ class Client:
 
     # --- answers -------------------------------------------------------------------------------------
 
-    async def _one(self, read: Callable[[Any], T], call: Call) -> T:
-        return self._read(read, (await self._calling.ask(call))["data"])
+    async def _one(self, read: Callable[[Any], T], request: Request) -> T:
+        return self._read(read, (await self._calling.ask(request))["data"])
 
-    async def _all(self, read: Callable[[Any], T], call: Call) -> list[T]:
-        return self._read_all(read, await self._calling.ask(call))
+    async def _all(self, read: Callable[[Any], T], request: Request) -> list[T]:
+        return self._read_all(read, await self._calling.ask(request))
 
     def _read_all(self, read: Callable[[Any], T], answer: Body) -> list[T]:
         return [self._read(read, document) for document in self._read(list, answer["data"])]
@@ -383,6 +382,5 @@ async def connected(
         url, token = config.client(url=url, token=token)
     except Refused as error:
         raise Failed(error.message) from None
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session:
-        yield Client(Calling(session, url, tries))
+    async with Calling(url, token, tries) as calling:
+        yield Client(calling)

@@ -17,11 +17,11 @@ class Failed(Exception):
     """A call that did not succeed.
 
     `status` is that of the answer, 0 where there was none; `code` and `field` are as the answer has them.
-    `tries` is how often it was sent: where that is more than once, an earlier try may have been done.
+    `tries` is how often it was sent, 0 where nobody was reached: from 2 on an earlier try may have been done.
     """
 
     def __init__(
-        self, message: str, status: int = 0, code: str = "", field: str | None = None, tries: int = 1
+        self, message: str, status: int = 0, code: str = "", field: str | None = None, tries: int = 0
     ) -> None:
         super().__init__(message)
         self.message, self.status, self.code, self.field, self.tries = message, status, code, field, tries

@@ -44,6 +44,7 @@ from rqueue.store.answers import (
     turns_of,
 )
 from rqueue.store.dry import Dry
+from rqueue.store.events import Events
 from rqueue.store.keys import Keys
 from rqueue.store.pipeline import Redis
 from rqueue.store.scripts import ScriptError, Scripts, refused
@@ -80,6 +81,7 @@ class Store:
         self._step = self._scripts.step
         self._together = Together(self._create)
         self.dry = Dry(self._scripts, self._job, self._nonce)
+        self.events = Events(self._scripts, self._keys)
         # From where no other store begins, and below 2^63: a number takes 12 bytes less of a job than a text.
         self._calls = itertools.count(secrets.randbits(62))
         # When the Redis user could last run all that is needed; monotonic time begins anywhere.

@@ -195,6 +195,8 @@ def _good(said: Operation) -> Shape:
     if said.answer_examples:
         content["examples"] = said.answer_examples
     good: Shape = {"description": "Done.", "content": {JSON: content}}
+    if said.streams:
+        good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     if said.links:
         good["links"] = copy.deepcopy(said.links)
     return good

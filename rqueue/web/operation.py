@@ -20,6 +20,7 @@ class Operation:
     data             the schema of `data` in its good answer; None where that is text
     status           of that answer
     beside           fields that may stand beside `data`
+    streams          whether it also answers as server-sent events, where only these are accepted
     body             the schema of its body, a marshmallow one or JSON Schema
     query            the marshmallow schema of its query
     headers          those that it reads: name → schema
@@ -32,6 +33,7 @@ class Operation:
     data: Shape | None = None
     status: int = 200
     beside: Shape | None = None
+    streams: bool = False
     body: type[Schema] | Shape | None = None
     query: type[Schema] | None = None
     headers: Shape | None = None

@@ -271,6 +271,38 @@ POOL = record(
         "error": or_null({"type": "string"}) | {"description": "Why it could not be read lately."},
     },
 )
+EVENT = record(
+    {
+        "id": {"type": "string", "description": "Of its entry in the stream; later ones have larger ones."},
+        "at": MOMENT,
+        "what": {"type": "string", "examples": ["created", "moved", "admitted", "running", "settings"]},
+        "request_id": {
+            "type": "string",
+            "description": "The job; this and what follows is empty where there is none.",
+        },
+        "owner_id": {"type": "string"},
+        "from": {"type": "string"},
+        "to": {"type": "string"},
+        "actor": {
+            "type": "string",
+            "description": "Who asked for it; empty where the service did it by itself.",
+        },
+        "why": {"type": "string", "description": "For people."},
+    },
+    examples=[
+        {
+            "id": "1795459837773-0",
+            "at": "2026-11-23T18:50:37.773000+00:00",
+            "what": "moved",
+            "request_id": "d",
+            "owner_id": "y",
+            "from": "1795459837773251",
+            "to": "1795459837773249",
+            "actor": "alice",
+            "why": "",
+        }
+    ],
+)
 ERROR = record(
     {
         "ok": {"const": False},
@@ -311,6 +343,7 @@ NAMED: dict[str, Shape] = {
     "DamagedQueue": DAMAGED_QUEUE,
     "PoolBody": POOL_BODY,
     "Pool": POOL,
+    "Event": EVENT,
     "Error": ERROR,
     "Called": CALLBACK_BODY,
 }

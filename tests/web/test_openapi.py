@@ -100,6 +100,7 @@ def test_every_parameter_and_field_of_a_body_is_there() -> None:
         (("POST", "/v1/{type}/"), "traceparent"),
         (("POST", "/v1/{type}/{request_id}"), "Prefer"),
         (("DELETE", "/v1/{type}/{request_id}"), "Prefer"),
+        (("GET", "/queues/{type}/events"), "Last-Event-ID"),
     }
 
 
