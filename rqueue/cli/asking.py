@@ -12,7 +12,6 @@ from typing import Any
 import click
 import orjson
 
-from rqueue import config
 from rqueue.cli.output import Out, say
 from rqueue.client import Client, Failed, connected
 from rqueue.errors import Refused
@@ -70,7 +69,9 @@ def read_token(file: Path | None) -> str | None:
 def told(error: Failed) -> int:
     """Say why a call did not succeed, and what to do; returns what to end with."""
     advice = ""
-    if error.status == 0 or (error.status == 404 and error.code in _NOWHERE):
+    if "RQUEUE_URL" in error.message:
+        pass
+    elif error.status == 0 or (error.status == 404 and error.code in _NOWHERE):
         advice = "; RQUEUE_URL or --url says where the service is"
     elif error.status == 401:
         advice = "; RQUEUE_TOKEN or --token-file has the token to show"
@@ -130,4 +131,3 @@ def amounts(written: str) -> dict[str, int | str]:
             raise Refused(f"{written!r} is no list of amounts; expected such as VCPU=4,Memory=2Gi")
         read[name] = int(amount) if re.fullmatch("[0-9]{1,18}", amount) else amount
     return read
-

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from rqueue.cli.asking import Asking, amounts, asks, each, is_no, read_json, told
-from rqueue.cli.names import TYPE, TYPES, pools as pool_names
+from rqueue.cli.names import TYPE, TYPES
+from rqueue.cli.names import pools as pool_names
 from rqueue.cli.output import Cell, Column, Out, Table, age, bar, clean
 from rqueue.client import Failed, Pool
 from rqueue.domain.demand import amount, quantity
@@ -81,7 +82,9 @@ def _hosts(out: Out, pool: Pool) -> Iterator[str]:
     rows: list[Sequence[str | Cell]] = [
         (host, *(filled.get(name, "") for name in resources)) for host, filled in fill.items()
     ]
-    widest = sum(2 + max([len(name), *(len(f[name][0]) for f in fill.values() if name in f)]) for name in resources)
+    widest = sum(
+        2 + max([len(name), *(len(f[name][0]) for f in fill.values() if name in f)]) for name in resources
+    )
     if out.width is not None and widest + max(map(len, pool.hosts)) > out.width:
         columns = [Column("HOST", least=8), Column("RESOURCE", least=8), Column("USED", least=10)]
         rows = [(host, name, cell) for host, filled in fill.items() for name, cell in filled.items()]
@@ -167,7 +170,9 @@ async def _paused(ask: Asking, types_: Sequence[str], paused: bool) -> int:
     help="A new job of one instance, such as VCPU=4; - asks for one slot. Again for more.",
 )
 @click.option("--pool", metavar="POOL", help="Look at this pool only.")
-@click.option("-f", "--file", help="All that as the API has it, in JSON, before what options say; - reads it.")
+@click.option(
+    "-f", "--file", help="All that as the API has it, in JSON, before what options say; - reads it."
+)
 @asks
 async def simulate(
     ask: Asking,
@@ -223,19 +228,18 @@ def _tell(out: Out, found: Mapping[str, Any]) -> None:
     admitted, waiting = found["admitted"], found["waiting"]
     out.line(out.paint("would be admitted" if admitted else "nobody would be admitted", "bold"))
     if admitted:
-        rows = [
-            (job["RequestID"], job["OwnerID"], job["Pool"], ", ".join(dict.fromkeys(job["Placement"])))
-            for job in admitted
-        ]
-        Table(out, *_PLACED, Column("HOSTS", least=8)).write(rows)
+        hosts = [", ".join(dict.fromkeys(job["Placement"])) for job in admitted]
+        placed = [(*_named(job), where) for job, where in zip(admitted, hosts, strict=True)]
+        Table(out, *_PLACED, Column("HOSTS", least=8)).write(placed)
     if waiting:
         out.line()
         out.line(out.paint("would wait", "bold"))
-        rows = [
-            (str(job["Position"]), job["RequestID"], job["OwnerID"], job["Pool"], job["Reason"])
-            for job in waiting
-        ]
+        rows = [(str(job["Position"]), *_named(job), job["Reason"]) for job in waiting]
         Table(out, Column("#", right=True), *_PLACED, Column("WHY", least=16)).write(rows)
     if found["more"]:
         out.line()
         out.line("Not all was looked at: there would be more.")
+
+
+def _named(job: Mapping[str, Any]) -> tuple[str, str, str]:
+    return job["RequestID"], job["OwnerID"], job["Pool"]

@@ -189,15 +189,17 @@ async def move(
         raise click.UsageError("expected --after, --before or both, or --priority")
 
     async def change(request_id: str) -> Job:
-        nonlocal after
+        nonlocal before
         job = await ask.client.move(
             type_, request_id, after=after, before=before, priority=priority, dry_run=dry_run
         )
-        if after is not None and not dry_run:
-            after = request_id
+        if after is not None and before is not None and not dry_run:
+            before = request_id
         return job
 
-    return await _moved(ask, type_, request_ids, change, dry_run)
+    # What stands right behind another comes before those that stood there already.
+    names = request_ids if after is None else request_ids[::-1]
+    return await _moved(ask, type_, names, change, dry_run)
 
 
 async def _moved(ask: Asking, type_: str, names: Sequence[str], change: Change, dry_run: bool) -> int:

@@ -1,6 +1,6 @@
 """Look at the line, and at a job."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -33,7 +33,9 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--search", metavar="TEXT", help="Only jobs with this in their ID, owner or data."),
         click.option(
-            "--status", type=click.Choice([*Status]), help="Only these; without it those that wait or run."
+            "--status",
+            type=click.Choice([status.value for status in Status]),
+            help="Only these; without it those that wait or run.",
         ),
         click.option("--owner", "owner_id", metavar="OWNER", help="Only the jobs of this owner."),
     ):
@@ -61,29 +63,43 @@ async def ls(ask: Asking, type_: str | None, limit: int | None, all_: bool, **ch
 
 
 async def listed(ask: Asking, type_: str, limit: int | None, chosen: Mapping[str, str | None]) -> None:
-    """Write the jobs of a queue in order, or so many of them, those that are chosen."""
-    # One more tells whether there are more.
-    most = None if limit is None else limit if ask.out.json else limit + 1
-    stands = most is not None and most <= STANDING
-    table, left, position = Table(ask.out, *JOB_COLUMNS), limit, 0
-    counted = not chosen["owner_id"] and not chosen["search"]
+    """Write the jobs of a queue in order, or so many of them, those that are chosen.
+
+    Up to STANDING of them say why they wait; of more each would take the service ten times as long.
+    """
+    if ask.out.json:
+        stands = limit is not None and limit <= STANDING
+        async for page in _pages(ask, type_, limit, stands, chosen):
+            for job in page:
+                ask.out.document(job.document)
+        return
+    table = Table(ask.out, *JOB_COLUMNS)
+    if limit is None or limit < STANDING:
+        # One more tells whether there are more.
+        most = STANDING if limit is None else limit + 1
+        jobs = [job async for page in _pages(ask, type_, most, True, chosen) for job in page]
+        if limit is not None or len(jobs) < most:
+            table.write([job_row(job) for job in jobs[:limit]])
+            if limit is not None and len(jobs) > limit:
+                click.echo("there are more: see --limit and --all", err=True)
+            return
+    position, counted = 0, not chosen["owner_id"] and not chosen["search"]
+    async for page in _pages(ask, type_, limit, False, chosen):
+        rows = []
+        for job in page:
+            waits = job.status == Status.QUEUED
+            rows.append(job_row(job, position if waits and counted else None))
+            position += waits
+        table.write(rows)
+
+
+async def _pages(
+    ask: Asking, type_: str, limit: int | None, stands: bool, chosen: Mapping[str, str | None]
+) -> AsyncIterator[list[Job]]:
     with ask.out.progress("jobs read") as advance:
-        async for page in ask.client.pages(type_, limit=most, standing=stands, **chosen):
+        async for page in ask.client.pages(type_, limit=limit, standing=stands, **chosen):
+            yield page
             advance(len(page))
-            if ask.out.json:
-                for job in page:
-                    ask.out.document(job.document)
-                continue
-            rows = []
-            for job in page[:left]:
-                waits = job.status == Status.QUEUED
-                rows.append(job_row(job, position if waits and counted else None))
-                position += waits
-            table.write(rows)
-            if left is not None:
-                if len(page) > left:
-                    click.echo("there are more: see --limit and --all", err=True)
-                left -= len(rows)
 
 
 def _write_queues(ask: Asking, queues: list[Queue]) -> None:
@@ -91,6 +107,8 @@ def _write_queues(ask: Asking, queues: list[Queue]) -> None:
         for queue in queues:
             ask.out.document(queue.document)
         return
+    if not queues:
+        click.echo("no queue has been used", err=True)
     Table(ask.out, *QUEUE_COLUMNS).write([queue_row(queue) for queue in queues])
 
 

@@ -16,11 +16,17 @@ from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
 # After so long people wonder whether it hangs.
 PROGRESS_SECONDS = 1.0
+ROOMY = 100
 # Text, and how it is coloured: by click.style's names.
 Cell = tuple[str, str]
 STYLES: Mapping[str, str] = {
-    **{"queued": "yellow", "calling": "cyan", "running": "green", "done": "bright_black"},
-    **{"cancelled": "bright_black", "failed": "red", "expired": "red"},
+    "queued": "yellow",
+    "calling": "cyan",
+    "running": "green",
+    "done": "bright_black",
+    "cancelled": "bright_black",
+    "failed": "red",
+    "expired": "red",
 }
 
 
@@ -73,11 +79,15 @@ def bar(share: float, width: int = 10) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: on a terminal that is too narrow it is cut to `least` cells, and not at all where that is 0."""
+    """A column; on a terminal that is too narrow it is cut to `least` cells, not at all where that is 0.
+
+    One that is `roomy` is left out where a line has less than ROOMY cells.
+    """
 
     title: str
     least: int = 0
     right: bool = False
+    roomy: bool = False
 
 
 class Out:
@@ -108,9 +118,7 @@ class Out:
         """Coloured text, where there are colours."""
         if not style or not self._coloured or not text:
             return text
-        if style in ("bold", "dim"):
-            return click.style(text, bold=style == "bold", dim=style == "dim")
-        return click.style(text, fg=style)
+        return click.style(text, bold=True) if style == "bold" else click.style(text, fg=style)
 
     def line(self, text: str = "") -> None:
         """Write a line, as it is."""
@@ -156,13 +164,15 @@ class Table:
 
     def __init__(self, out: Out, *columns: Column) -> None:
         self._out = out
-        self._columns = columns
-        self._widths = [cell_len(column.title) for column in columns]
+        narrow = out.width is not None and out.width < ROOMY
+        self._places = [place for place, column in enumerate(columns) if not (narrow and column.roomy)]
+        self._columns = [columns[place] for place in self._places]
+        self._widths = [cell_len(column.title) for column in self._columns]
         self._head = True
 
     def lines(self, rows: Sequence[Sequence[str | Cell]]) -> Iterator[str]:
         """The next rows as lines, before the first of them the titles."""
-        cells = [[(clean(c), "") if isinstance(c, str) else (clean(c[0]), c[1]) for c in row] for row in rows]
+        cells = [[_cell(row[place]) for place in self._places] for row in rows]
         for place in range(len(self._columns)):
             self._widths[place] = max([self._widths[place], *(cell_len(row[place][0]) for row in cells)])
         self._shrink()
@@ -179,20 +189,26 @@ class Table:
     def _shrink(self) -> None:
         if self._out.width is None:
             return
+        least = [column.least or width for column, width in zip(self._columns, self._widths, strict=True)]
         excess = sum(self._widths) + 2 * (len(self._widths) - 1) - self._out.width
-        for place, column in reversed(list(enumerate(self._columns))):
-            if excess > 0 and column.least:
-                taken = max(0, min(excess, self._widths[place] - max(column.least, cell_len(column.title))))
-                self._widths[place] -= taken
-                excess -= taken
+        for _ in range(excess):
+            spare = [max(0, width - most) for width, most in zip(self._widths, least, strict=True)]
+            if not any(spare):
+                return
+            # Always the widest of those that may be narrower.
+            widest = max(range(len(spare)), key=lambda place: self._widths[place] if spare[place] else 0)
+            self._widths[widest] -= 1
 
     def _row(self, cells: Sequence[Cell]) -> str:
         shown = []
         for (text, style), width, column in zip(cells, self._widths, self._columns, strict=True):
-            size = cell_len(text)
-            if size > width:
-                text, size = set_cell_size(text, width - 1) + "…", width
-            padding = " " * (width - size)
-            painted = self._out.paint(text, style)
+            fits = cell_len(text) <= width
+            padding = " " * (width - cell_len(text)) if fits else ""
+            painted = self._out.paint(text if fits else set_cell_size(text, width - 1) + "…", style)
             shown.append(padding + painted if column.right else painted + padding)
         return "  ".join(shown).rstrip()
+
+
+def _cell(cell: str | Cell) -> Cell:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return clean(text), style

@@ -69,7 +69,8 @@ async def _overview(ask: Asking) -> list[str]:
     shown = queues if ask.out.height is None else queues[: max(1, ask.out.height - AROUND)]
     rows = await asyncio.gather(*(_row(ask.client, queue, gauges.get(queue.type, {})) for queue in shown))
     wait, run = sum(queue.queued for queue in queues), sum(queue.running for queue in queues)
-    lines = [ask.out.paint(f"{len(queues)} queues: {wait} wait, {run} run", "bold")]
+    noun = "queue" if len(queues) == 1 else "queues"
+    lines = [ask.out.paint(f"{len(queues)} {noun}: {wait} wait, {run} run", "bold")]
     lines += Table(ask.out, *COLUMNS).lines(rows)
     return [*lines, f"{len(queues) - len(shown)} more queues"] if len(queues) > len(shown) else lines
 

@@ -41,5 +41,3 @@ def new(name: str, role: str, types: tuple[str, ...], owners: tuple[str, ...], f
     except Refused as error:
         click.echo(f"rqueue: {error.message}", err=True)
         sys.exit(2)
-
-

@@ -13,12 +13,12 @@ from rqueue.errors import InvalidDemand
 
 JOB_COLUMNS = (
     Column("#", right=True),
-    Column("JOB", least=12),
+    Column("JOB", least=16),
     Column("OWNER", least=8),
     Column("STATUS"),
     Column("AGE", right=True),
     Column("POOL", least=8),
-    Column("ASKS FOR", least=10),
+    Column("ASKS FOR", least=10, roomy=True),
     Column("WHY, OR WHERE", least=16),
 )
 EVENT_COLUMNS = (
@@ -65,12 +65,13 @@ def pool_of(job: Job) -> str:
 
 
 def asked(job: Job) -> str:
-    """What a job asks for: `2 × 4 VCPU, 8192 Memory`."""
+    """What a job asks for: `2 of 4 VCPU, 8192 Memory`."""
     try:
         runs: list[tuple[int, dict[str, int]]] = orjson.loads(demand(job.data))
     except InvalidDemand:
         return "?"
-    return " + ".join(f"{count} × {amounts(shape)}" if count > 1 else amounts(shape) for count, shape in runs)
+    each = [f"{count} of {amounts(shape)}" if count > 1 else amounts(shape) for count, shape in runs]
+    return " + ".join(each)
 
 
 def place(job: Job) -> str:
