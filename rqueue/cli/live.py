@@ -26,9 +26,10 @@ BEFORE, LAST, MOST = 10, 100, 1000
 @filters
 @asks
 async def watch(ask: Asking, type_: str, **chosen: str | None) -> int:
-    """Show a queue's line as it changes, and what happened last. Ctrl-C ends it.
+    """Show a queue's line as it changes.
 
-    Where the output is no terminal, and with --json, the line is shown once.
+    And what happened last. Ctrl-C ends it. Where the output is no terminal, and with --json, the line is
+    shown once.
     """
     if not ask.out.live:
         await listed(ask, type_, None, chosen)
@@ -80,7 +81,7 @@ async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
 @click.option("--limit", type=click.IntRange(1, MOST), help=f"So many of the past; without it {LAST}.")
 @asks
 async def events(ask: Asking, type_: str, follow: bool, request_id: str | None, limit: int | None) -> int:
-    """Show what happened, oldest first, and with --follow what happens."""
+    """Show what happened, and with --follow what happens."""
     limit = limit or (BEFORE if follow else LAST)
     if request_id is None:
         past = await ask.client.last_events(type_, limit)

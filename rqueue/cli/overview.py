@@ -44,9 +44,10 @@ Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 )
 @asks
 async def top(ask: Asking, interval: float) -> int:
-    """Show all queues as they change: who waits, for how long, how full the hosts are. Ctrl-C ends it.
+    """Show all queues as they change.
 
-    Where the output is no terminal, and with --json, they are shown once.
+    Who waits, and for how long; new, admitted and ended jobs a minute; the pool and resource of which the
+    least is free. Ctrl-C ends it. Where the output is no terminal, and with --json, they are shown once.
     """
 
     async def draw() -> list[str]:
