@@ -178,26 +178,26 @@ class Client:
         changes = {name: value for name, value in asked.items() if value is not None}
         return await self._change(type_, request_id, changes, dry_run)
 
-    async def confirm(self, type_: str, request_id: str) -> Job:
+    async def confirm(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """Say that a called job runs, or renew the lease of a running one. Twice is as once."""
-        return await self._change(type_, request_id, {"status": "running"})
+        return await self._change(type_, request_id, {"status": "running"}, dry_run)
 
-    async def done(self, type_: str, request_id: str) -> Job:
+    async def done(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """Give back what a job holds. One that is done already is returned as it is."""
-        request = self._changing(type_, request_id, {"status": "done"})
+        request = self._changing(type_, request_id, {"status": "done"}, dry_run)
         return await self._ended(request, type_, request_id, ("done",))
 
-    async def cancel(self, type_: str, request_id: str) -> Job:
+    async def cancel(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """Cancel a waiting job, release a running one. One that is cancelled or done is returned as it is."""
-        request = Request("DELETE", ("v1", type_, request_id), headers=_REPRESENTED)
+        request = Request("DELETE", ("v1", type_, request_id), None, _dry(dry_run), _REPRESENTED)
         return await self._ended(request, type_, request_id, ("cancelled", "done"))
 
-    async def requeue(self, type_: str, request_id: str) -> Job:
+    async def requeue(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """Put a running, failed or expired job back in line, at its old place.
 
         Not sent again where it may have been done: by then the job may run again, and would be taken back.
         """
-        request = self._changing(type_, request_id, {"status": "queued"})
+        request = self._changing(type_, request_id, {"status": "queued"}, dry_run)
         return await self._one(Job.read, replace(request, again=False))
 
     async def redeliver(self, type_: str, request_id: str) -> Job:
@@ -314,6 +314,13 @@ class Client:
                 log.info("the events of %s go on after %s: %s", type_, after, failed.message)
             attempt += 1
             await asyncio.sleep(pause(attempt))
+
+    # --- the service ---------------------------------------------------------------------------------
+
+    async def metrics(self) -> str:
+        """What the service counts and measures, in Prometheus's text format; one try."""
+        async with self._calling.stream(Request("GET", ("metrics",))) as lines:
+            return b"".join([line async for line in lines]).decode()
 
     # --- answers -------------------------------------------------------------------------------------
 

@@ -179,21 +179,21 @@ class SyncClient:
             self._client.update(type_, request_id, data=data, callback=callback, dry_run=dry_run)
         )
 
-    def confirm(self, type_: str, request_id: str) -> Job:
+    def confirm(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """As Client.confirm."""
-        return self._loop.run(self._client.confirm(type_, request_id))
+        return self._loop.run(self._client.confirm(type_, request_id, dry_run=dry_run))
 
-    def done(self, type_: str, request_id: str) -> Job:
+    def done(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """As Client.done."""
-        return self._loop.run(self._client.done(type_, request_id))
+        return self._loop.run(self._client.done(type_, request_id, dry_run=dry_run))
 
-    def cancel(self, type_: str, request_id: str) -> Job:
+    def cancel(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """As Client.cancel."""
-        return self._loop.run(self._client.cancel(type_, request_id))
+        return self._loop.run(self._client.cancel(type_, request_id, dry_run=dry_run))
 
-    def requeue(self, type_: str, request_id: str) -> Job:
+    def requeue(self, type_: str, request_id: str, *, dry_run: bool = False) -> Job:
         """As Client.requeue."""
-        return self._loop.run(self._client.requeue(type_, request_id))
+        return self._loop.run(self._client.requeue(type_, request_id, dry_run=dry_run))
 
     def redeliver(self, type_: str, request_id: str) -> Job:
         """As Client.redeliver."""
@@ -259,6 +259,12 @@ class SyncClient:
         return self._iterate(
             self._client.events(type_, after=after, request_id=request_id, owner_id=owner_id)
         )
+
+    # --- the service ---------------------------------------------------------------------------------
+
+    def metrics(self) -> str:
+        """As Client.metrics."""
+        return self._loop.run(self._client.metrics())
 
     def _iterate(self, found: AsyncIterator[T]) -> Iterator[T]:
         """What comes, one by one; given up where its reader stops."""
