@@ -50,15 +50,18 @@ from rqueue.web.connections import Limits
 from rqueue.web.context import (
     CHECK_CALLBACK,
     CLAIM,
+    FEEDS,
     FOLLOW,
     METRICS,
     OPENAPI,
     READ_SOURCE,
     READY,
+    STILL_KNOWN,
     STORE,
     TRACES,
     WAKE,
 )
+from rqueue.web.feed import Feeds
 from rqueue.web.middleware import one_error_shape
 from rqueue.web.server import listening
 
@@ -81,10 +84,11 @@ FILES = web.AppKey("FILES", Files)
 
 
 class Said(TypedDict):
-    """What one process says of itself for a scrape; `ticked` as in Reaper."""
+    """What one process says of itself for a scrape; `ticked` as in Reaper, `streams` as in Feeds."""
 
     counts: metrics.Counts
     ticked: float
+    streams: int
 
 
 def build(
@@ -116,6 +120,7 @@ def build(
     live = Live(redis, config.namespace, secrets.token_hex(8), now)
     makers = _factories(config) if factories is None else factories
     sources = Sources(live, makers, reaper.wake, config.source_seconds)
+    feeds = Feeds(store.events.after)
 
     declaring = None
     if (path := config.queues_file) is not None:
@@ -134,7 +139,7 @@ def build(
             raise NotReady("the reaper has not ticked lately")
 
     def said() -> Said:
-        return {"counts": metrics.counts(), "ticked": reaper.ticked}
+        return {"counts": metrics.counts(), "ticked": reaper.ticked, "streams": feeds.open}
 
     async def scrape(accept: str) -> tuple[bytes, str]:
         own = said()
@@ -147,7 +152,8 @@ def build(
             ) from None
         # The moments are comparable: the clock is the machine's.
         lag = time.monotonic() - min(of_one["ticked"] for of_one in all_)
-        read = await gauges.read() | {metrics.REAPER_LAG: {(): lag}}
+        streams = sum(of_one["streams"] for of_one in all_)
+        read = await gauges.read() | {metrics.REAPER_LAG: {(): lag}, metrics.EVENT_STREAMS: {(): streams}}
         counts = [of_one["counts"] for of_one in all_]
         # In a thread, since thousands of series take longer to write than a request may wait.
         return await asyncio.to_thread(metrics.text, accept, counts, read, process=line is None)
@@ -161,6 +167,10 @@ def build(
         task = asyncio.create_task(tell(line)) if line else None
         yield
         await ended([task] if task else [])
+
+    async def closing(_: web.Application) -> None:
+        # Before what is in flight is waited for: streams have no end of their own.
+        feeds.close()
 
     async def tracing(_: web.Application) -> AsyncIterator[None]:
         yield
@@ -198,9 +208,10 @@ def build(
     app[WAKE], app[FOLLOW], app[CLAIM] = reaper.wake, reaper.follow, reaper.claim_ms
     app[READ_SOURCE] = sources.wake
     app[CHECK_CALLBACK], app[READY], app[METRICS] = callbacks.check, ready, scrape
-    app[TRACES] = traces
+    app[TRACES], app[FEEDS], app[STILL_KNOWN] = traces, feeds, _anyone
     # Telling ends last: a worker that says nothing for long is killed, also while it finishes its work.
     app.cleanup_ctx.extend([telling, tracing, watching, redis_client, story, reading, declared])
+    app.on_shutdown.append(closing)
     served = routes.ROUTES
     if config.tokens_file:
         _ask_who(app, config, config.tokens_file, files)
@@ -210,6 +221,10 @@ def build(
     routes.add(app.router, served)
     app[OPENAPI] = openapi.document(served, guarded=bool(config.tokens_file))
     return app
+
+
+async def _anyone(_: web.Request) -> bool:
+    return True
 
 
 def _factories(config: Config) -> dict[str, Factory]:
@@ -227,6 +242,7 @@ def _ask_who(app: web.Application, config: Config, path: Path, files: Files) -> 
         )
     reviews: list[identity.Review] = []
     app[AUTH] = Auth(lambda: file.value, reviews, config.token_rate)
+    app[STILL_KNOWN] = app[AUTH].still_known
     app.middlewares.append(app[AUTH].middleware(routes.RIGHTS))
 
     async def others(_: web.Application) -> AsyncIterator[None]:

@@ -46,7 +46,7 @@ async def _apply(
     wanted: Mapping[str, Wanted], url: str, token: str, dry_run: bool, prune: bool, as_json: bool
 ) -> int:
     console = Console()
-    async with connected(url, token) as client:
+    async with connected(url, token, tries=3) as client:
         there = {type_: await _there(client, type_) for type_ in wanted}
         steps = declaration.steps(there, wanted, prune)
         if not steps and not as_json:
@@ -65,8 +65,8 @@ async def _apply(
 
 async def _there(client: Client, type_: str) -> There:
     queue = await client.queue(type_)
-    pools = {name: await client.pool(type_, name) for name in queue["pools"]}
-    return There({name: queue[name] for name in declaration.SETTINGS}, pools)
+    pools = {name: (await client.pool(type_, name)).document for name in queue.pools}
+    return There({name: queue.settings[name] for name in declaration.SETTINGS}, pools)
 
 
 async def _take(client: Client, step: Step) -> None:

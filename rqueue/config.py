@@ -220,12 +220,32 @@ SETTINGS = (
 CLIENT = {"RQUEUE_URL": "http://127.0.0.1:8080", "RQUEUE_TOKEN": ""}
 
 
-def client(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
-    """The URL of the service to talk to, and the token to show, "" for none. Raises Refused."""
-    url, token = (environment.get(name) or default for name, default in CLIENT.items())
+def client(
+    environment: Mapping[str, str] = os.environ, url: str | None = None, token: str | None = None
+) -> tuple[str, str]:
+    """The URL of the service to talk to, and the token to show, "" for none; given ones, else the variables'.
+
+    Raises Refused.
+    """
+    given = {"RQUEUE_URL": url, "RQUEUE_TOKEN": token}
+    url, token = (
+        environment.get(name) or default if (value := given[name]) is None else value
+        for name, default in CLIENT.items()
+    )
     if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
         raise Refused(f"RQUEUE_URL is {url!r}; expected an http or https URL")
     return url, token
+
+
+def callback_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The secrets by which a receiver knows the service's callbacks, none where they are not set.
+
+    Read from the service's own two variables. Raises Refused.
+    """
+    path = environment.get("RQUEUE_CALLBACK_SECRETS_FILE")
+    if path:
+        return words(_text("RQUEUE_CALLBACK_SECRETS_FILE", Path(path)))
+    return words(environment.get("RQUEUE_CALLBACK_SECRETS", ""))
 
 
 @dataclass(frozen=True, slots=True)

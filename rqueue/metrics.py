@@ -157,6 +157,7 @@ REDIS_UP = Gauge(
     "rqueue_redis_up", "1 where Redis answered the scrape; else what is read from it is missing."
 )
 REAPER_LAG = Gauge("rqueue_reaper_lag_seconds", "Since the end of the reaper's last whole tick.")
+EVENT_STREAMS = Gauge("rqueue_event_streams", "Streams of events that are open.")
 OF_QUEUES = (QUEUE_JOBS, OLDEST_AGE, RUNNING, PAUSED, CAPACITY, USED, FREE, SOURCE_AGE, LATE, DAMAGED)
 
 ADMISSIONS = Counted(
@@ -187,6 +188,11 @@ HTTP_REQUEST = Counted(
 CONNECTIONS_DROPPED = Counted(
     "rqueue_connections_dropped_total",
     "Connections cut off: head (it took too long), room (for others) or memory (their bodies took too much).",
+    "reason",
+)
+EVENT_STREAMS_DROPPED = Counted(
+    "rqueue_event_streams_dropped_total",
+    "Streams of events cut off: stalled (the client took nothing) or lagging (it took less than there was).",
     "reason",
 )
 REDIS = Counted("rqueue_redis_seconds", "Round trips to Redis, the wait for a turn included.", buckets=QUICK)

@@ -232,7 +232,7 @@ async def test_a_client_says_what_the_service_says(service):
             await asking.pool("a/b", "p")
         assert (failed.value.status, failed.value.code) == (404, "pool_not_found")
         await asking.put_pool("a/b%", "..", {"hosts": {}})
-        assert (await asking.queue("a/b%"))["pools"] == [".."]
+        assert (await asking.queue("a/b%")).pools == ("..",)
         await asking.delete_pool("a/b%", "..")
         with pytest.raises(Failed) as failed:
             await asking.configure("vm", {"polcy": 1})

@@ -126,7 +126,7 @@ _FIXED = (
     "reader",
 )
 _SWEPT = (
-    *("owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
+    *("history:", "owner:", "pool:", "capacity:", "used:", "usage:", "quotas:", "passed:", "blocked:"),
     *("line:", "owners:", "shares:", "firsts:", "skipped:", "seen:", "limits:", "held:", "releases:"),
 )
 

@@ -12,6 +12,11 @@ KEYS = {
     "running": ("zset", "calling and running jobs, in the same form"),
     "ended": ("zset", "ended jobs: score = when (µs), member = request_id"),
     "job:": ("hash", "one job, in the API's field names, with Pool, Demand, Rank and more beside"),
+    "history:": (
+        "list",
+        "what happened to a job after its creation, the last 100: the event's ID, what, from, to, actor and"
+        " why, with tabs between",
+    ),
     "owner:": ("zset", "the live jobs of an owner, in the form of queue"),
     "pool:": ("zset", "the waiting jobs of a pool, in the form of queue"),
     "capacity:": ("hash", "<host>/<resource> → what a pool's host has"),
@@ -55,7 +60,10 @@ KEYS = {
     "seq": ("string", "the ID of the newest job"),
     "heads": ("hash", "pool → <score>:<member>, the place at which an examined pool stands still"),
     "wake": ("set", "pools that have reason to be examined again"),
-    "events": ("stream", "what happened: what, request_id, from, to, actor; the last 10,000 or so"),
+    "events": (
+        "stream",
+        "what happened: what, request_id, owner_id, from, to, actor, why; the last 10,000 or so",
+    ),
     "damaged:": ("any", "what rqueue check --repair put out of the way; the name that it had follows"),
 }
 # of all types

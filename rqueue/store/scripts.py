@@ -172,10 +172,14 @@ _TRIED = {
     "INCRBY": "x",
     "SET": "v x",
     "XADD": "x f v",
+    "XRANGE": "- +",
+    "XREVRANGE": "+ -",
     "ZADD": "x m",
 }
 # What the store calls itself.
-_CALLED = {"GET", "HGET", "HGETALL", "HKEYS", "HLEN", "SADD", "SET", "SMEMBERS", "ZCARD"}
+_CALLED = {
+    *("GET", "HGET", "HGETALL", "HKEYS", "HLEN", "SADD", "SET", "SMEMBERS", "XRANGE", "XREVRANGE", "ZCARD")
+}
 # No words make SADD or RPUSH refuse: where it may be taken out again, something is put in for that long.
 _TRY = """
 local refused = {}

@@ -47,9 +47,9 @@ _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte & 15 
 _LONG_NUMBER = b"0" * 19
 
 
-def answer(data: Any, status: int = 200) -> web.Response:
-    """`{"data": …, "ok": true}`."""
-    body = orjson.dumps({"data": data, "ok": True})
+def answer(data: Any, status: int = 200, **beside: Any) -> web.Response:
+    """`{"data": …, "ok": true}`, and what is to stand beside."""
+    body = orjson.dumps({"data": data, "ok": True, **beside})
     return web.Response(body=body, status=status, content_type="application/json")
 
 

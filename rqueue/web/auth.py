@@ -20,7 +20,15 @@ from aiohttp.typedefs import Handler, Middleware
 from cachetools import TTLCache
 
 from rqueue.domain.caller import ANYONE, Caller, Right, Role
-from rqueue.errors import Forbidden, IdentityUnavailable, Invalid, RateLimited, Unauthenticated
+from rqueue.errors import (
+    Forbidden,
+    IdentityUnavailable,
+    Invalid,
+    RateLimited,
+    RqueueError,
+    Unauthenticated,
+    Unavailable,
+)
 from rqueue.identity import REVIEW_SECONDS, REVIEWS_AT_ONCE, Identity, Review
 from rqueue.tokens import Tokens, digest_of
 from rqueue.web import shapes
@@ -106,6 +114,18 @@ class Auth:
                 raise Forbidden("a change by the board's cookie needs the session's X-CSRF-Token")
         self._count(caller)
         return caller
+
+    async def still_known(self, request: web.Request) -> bool:
+        """Whether who sent a request, which lasts, is still let in, with the same rights."""
+        token, _ = _shown(request)
+        try:
+            caller = await self.known(token, request.remote or "")
+        except Unavailable:
+            return True
+        except RqueueError:
+            return False
+        was = caller_of(request)
+        return (caller.role, caller.types, caller.owners) == (was.role, was.types, was.owners)
 
     def _count(self, caller: Caller) -> None:
         if (second := int(time.monotonic())) != self._second:

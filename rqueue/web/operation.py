@@ -17,9 +17,11 @@ _H = TypeVar("_H", bound=Handler)
 class Operation:
     """What one handler takes and answers.
 
-    data             the schema of `data` in its good answer; None where that is text
+    data             the schema of `data` in its good answer; None where that is no envelope
+    media            what its good answer may be besides: media type → schema
     status           of that answer
     beside           fields that may stand beside `data`
+    streams          whether it also answers as server-sent events, where only these are accepted
     body             the schema of its body, a marshmallow one or JSON Schema
     query            the marshmallow schema of its query
     headers          those that it reads: name → schema
@@ -30,8 +32,10 @@ class Operation:
     """
 
     data: Shape | None = None
+    media: Shape | None = None
     status: int = 200
     beside: Shape | None = None
+    streams: bool = False
     body: type[Schema] | Shape | None = None
     query: type[Schema] | None = None
     headers: Shape | None = None

@@ -4,7 +4,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rqueue.domain.caller import Right
-from rqueue.web import auth, inbox, jobs, queues, service, simulate
+from rqueue.web import auth, board, events, inbox, jobs, queues, service, simulate
 
 # A method, a path, what does it, and the right that it takes; None where it is open to all. Handlers look
 # closer: at the type, at the owner, and at what a change is about.
@@ -16,13 +16,18 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/v1/{type}/{request_id}", jobs.get_job, Right.READ_JOBS),
     ("POST", "/v1/{type}/{request_id}", jobs.change_job, Right.WRITE_JOBS),
     ("DELETE", "/v1/{type}/{request_id}", jobs.delete_job, Right.WRITE_JOBS),
+    ("GET", "/v1/{type}/{request_id}/events", events.list_job_events, Right.READ_JOBS),
     ("GET", "/queues/", queues.list_queues, Right.READ_QUEUES),
     ("GET", "/queues/{type}", queues.get_queue, Right.READ_QUEUES),
     ("PUT", "/queues/{type}", queues.put_queue, Right.PAUSE_QUEUES),
     ("POST", "/queues/{type}/simulate", simulate.simulate, Right.READ_JOBS),
+    ("GET", "/queues/{type}/events", events.list_events, Right.READ_JOBS),
     ("GET", "/queues/{type}/pools/{pool}", queues.get_pool, Right.READ_QUEUES),
     ("PUT", "/queues/{type}/pools/{pool}", queues.put_pool, Right.WRITE_QUEUES),
     ("DELETE", "/queues/{type}/pools/{pool}", queues.delete_pool, Right.WRITE_QUEUES),
+    ("GET", "/board/", board.board, None),
+    ("GET", "/board/{file:[a-z]+[.][a-z]+}", board.board_file, None),
+    ("GET", "/board/vendor/{file:[a-z]+[.][a-z]+}", board.board_vendor, None),
     ("GET", "/board/session", auth.show_session, Right.READ_JOBS),
     ("GET", "/healthz", service.healthz, None),
     ("GET", "/readyz", service.readyz, None),

@@ -13,6 +13,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from rqueue.domain.demand import demand
+from rqueue.domain.event import is_id
 from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, Draft, Status
 from rqueue.errors import Invalid, UnknownField
 
@@ -21,6 +22,9 @@ MAX_BATCH = 1000
 MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+# Of so many jobs it is told at once where they stand.
+MAX_STANDING = 200
+MAX_EVENTS = 1000
 # So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
 MAX_NAMED = 40
 _WAYS = "priority, position, before, after, after and before, status, data and/or callback"
@@ -136,6 +140,42 @@ class ListQuery(Schema):
     status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
     limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
+    position = Count(load_default=None, allow_none=False, metadata={"description": "With `status=queued`."})
+    search = Name(load_default="")
+    standing = Choice("false", "true", load_default="false")
+
+    @validates_schema
+    def together(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What only makes sense with, or without, another."""
+        if data["position"] is not None:
+            if data["status"] is not Status.QUEUED:
+                raise ValidationError("expected with status=queued only: others have no position", "position")
+            if other := next((name for name in ("cursor", "owner_id", "search") if data[name]), None):
+                raise ValidationError(f"expected without {other}: it counts all that wait", "position")
+        if data["standing"] == "true" and not 0 < (data["limit"] or 0) <= MAX_STANDING:
+            raise ValidationError(f"expected with a limit of at most {MAX_STANDING}", "standing")
+
+
+class EventID(fields.String):
+    """The ID of an event, in a query."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(load_default="", metadata={"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not is_id(value):
+            raise ValidationError("expected the ID of an event")
+        return str(value)
+
+
+class EventsQuery(Schema):
+    """The query of events; `before` and `limit` are of a list, `after` is of a stream."""
+
+    request_id = Name(load_default="")
+    owner_id = Name(load_default="")
+    before = EventID()
+    limit = Count(load_default=100, allow_none=False, validate=validate.Range(1, MAX_EVENTS))
+    after = EventID()
 
 
 class MoveBody(Schema):
@@ -176,6 +216,7 @@ class DryQuery(Schema):
 
 _JOB, _CHANGE, _LIST = JobBody(unknown=RAISE), ChangeBody(unknown=RAISE), ListQuery(unknown=RAISE)
 _DRY, _MOVE, _TRIED = DryQuery(unknown=RAISE), MoveBody(unknown=RAISE), TriedJobBody(unknown=RAISE)
+_EVENTS = EventsQuery(unknown=RAISE)
 # What makes a body good, from the schemas themselves: field → whether it accepts a value.
 _ACCEPTS: dict[Schema, dict[str, Callable[[Any], bool]]] = {
     schema: {name: getattr(field, "accepts") for name, field in schema.fields.items()}  # noqa: B009 - our own fields
@@ -337,6 +378,11 @@ def list_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if not _CURSOR.fullmatch(read["cursor"]):
             raise Invalid("not a cursor that this service gave", "cursor")
     return read
+
+
+def events_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Read the query of events. Raises Invalid or UnknownField."""
+    return loaded(_EVENTS, _once(query))
 
 
 def dry_run(query: Sequence[tuple[str, str]]) -> bool:

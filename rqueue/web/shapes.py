@@ -74,6 +74,7 @@ NAME: Shape = {
     "maxLength": MAX_NAME_BYTES,
     "description": f"Any text of 1 to {MAX_NAME_BYTES} bytes of UTF-8.",
 }
+TEXT: Shape = {"type": "string"}
 NOTHING: Shape = {"type": "object", "maxProperties": 0}
 MOMENT: Shape = {"type": "string", "format": "date-time"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
@@ -166,6 +167,7 @@ JOB = record(
         ),
         "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
         "LastError": {"type": "string", "description": "Why the last call did not succeed."},
+        "NextCall": MOMENT | {"description": "Of a calling job, in *get*: when it is called again."},
     },
     examples=[
         {
@@ -271,6 +273,38 @@ POOL = record(
         "error": or_null({"type": "string"}) | {"description": "Why it could not be read lately."},
     },
 )
+EVENT = record(
+    {
+        "id": {"type": "string", "description": "Of its entry in the stream; later ones have larger ones."},
+        "at": MOMENT,
+        "what": {"type": "string", "examples": ["created", "moved", "admitted", "running", "settings"]},
+        "request_id": {
+            "type": "string",
+            "description": "The job; this and what follows is empty where there is none.",
+        },
+        "owner_id": {"type": "string"},
+        "from": {"type": "string"},
+        "to": {"type": "string"},
+        "actor": {
+            "type": "string",
+            "description": "Who asked for it; empty where the service did it by itself.",
+        },
+        "why": {"type": "string", "description": "For people."},
+    },
+    examples=[
+        {
+            "id": "1795459837773-0",
+            "at": "2026-11-23T18:50:37.773000+00:00",
+            "what": "moved",
+            "request_id": "d",
+            "owner_id": "y",
+            "from": "1795459837773251",
+            "to": "1795459837773249",
+            "actor": "alice",
+            "why": "",
+        }
+    ],
+)
 ERROR = record(
     {
         "ok": {"const": False},
@@ -311,6 +345,7 @@ NAMED: dict[str, Shape] = {
     "DamagedQueue": DAMAGED_QUEUE,
     "PoolBody": POOL_BODY,
     "Pool": POOL,
+    "Event": EVENT,
     "Error": ERROR,
     "Called": CALLBACK_BODY,
 }

@@ -14,6 +14,7 @@ from rqueue.domain.job import (
     REQUEUE,
     UNREACHABLE,
     UNWANTED,
+    Status,
 )
 from rqueue.domain.pool import Pool
 from tests.conftest import new
@@ -147,9 +148,9 @@ class Anything(Machine):
     def at_end(self):
         status = {}
         for _, written in self.run(self.redis.xrange(f"{self.namespace}:{{vm}}:events")):
-            name, was, to = written["request_id"], written["from"], written["to"]
-            if written["what"] in ("moved", "updated", "capacity", "settings"):
+            if written["what"] not in ("created", "admitted", *Status):
                 continue
+            name, was, to = written["request_id"], written.get("from", ""), written["to"]
             assert (was, to) in LEGAL
             assert written["what"] == "created" or status[name] == was
             status[name] = to

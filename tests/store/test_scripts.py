@@ -16,7 +16,18 @@ NAMES = scripts.names()
 def test_there_is_a_script_for_each_verb():
     assert [
         *("admit", "call", "claim_reader", "configure", "create", "delete_pool", "diagnose", "due"),
-        *("examine", "explain", "get", "inspect", "list", "measure", "move", "observe", "put_pool"),
+        *(
+            "examine",
+            "explain",
+            "get",
+            "history",
+            "inspect",
+            "list",
+            "measure",
+            "move",
+            "observe",
+            "put_pool",
+        ),
         *("raise_seq", "recount", "release", "retry", "set_aside", "set_hosts", "simulate"),
         *("source_failed", "spread", "transition", "update"),
     ] == NAMES
@@ -55,7 +66,13 @@ def test_lines_in_errors_are_those_of_the_file(name):
 
 
 def test_who_only_looks_is_not_taken_for_one_that_writes():
-    assert [name for name in NAMES if not scripts.load(name).writes] == ["explain", "get", "list", "measure"]
+    assert [name for name in NAMES if not scripts.load(name).writes] == [
+        "explain",
+        "get",
+        "history",
+        "list",
+        "measure",
+    ]
 
 
 async def test_what_counts_as_reading_writes_nothing_whatever_the_server(redis, server):

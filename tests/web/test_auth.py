@@ -156,7 +156,7 @@ async def test_each_role_may_do_its_part_with_the_rest(
 
 
 async def test_every_route_but_the_open_ones_asks_who_one_is(api: Guarded) -> None:
-    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout"}
+    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout", "/board/"}
     for method, path, handler, right in (*ROUTES, *LOGIN_ROUTES):
         assert (path in open_to_all) == (right is None)
         assert RIGHTS[handler] is right
@@ -350,6 +350,14 @@ async def test_a_cursor_of_one_s_own_making_finds_no_job_of_another(api: Guarded
         assert [one["RequestID"] for one in answer.data] == found
 
 
+async def test_a_list_shows_who_is_bound_to_owners_no_other_by_its_search_or_position(api: Guarded) -> None:
+    await api.service.store.create("vm", [new("a", OWN), new("ax", OTHER)])
+    for query in ("?search=a&limit=9", "?limit=9&standing=true"):
+        assert [one["RequestID"] for one in (await api.ask("client", "GET", f"/v1/vm/{query}")).data] == ["a"]
+    answer = await api.ask("client", "GET", "/v1/vm/?status=queued&position=0&limit=9")
+    assert (answer.status, error_of(answer)["field"]) == (403, "position")
+
+
 async def test_events_say_who_did_it(api: Guarded, real_redis: Any, namespace: str) -> None:
     await api.ask("admin", "PUT", "/queues/vm/pools/default", {"hosts": {"n": {"slots": 1}}})
     await api.ask("admin", "PUT", "/queues/vm", {"retention": 100})
@@ -360,7 +368,7 @@ async def test_events_say_who_did_it(api: Guarded, real_redis: Any, namespace: s
     await api.ask("client", "DELETE", "/v1/vm/b")
     await api.ask("admin", "DELETE", "/queues/vm/pools/default")
     events = [event for _, event in await real_redis.xrange(f"{namespace}:{{vm}}:events")]
-    found = [(event["what"], event["request_id"], event.get("actor")) for event in events]
+    found = [(event["what"], event.get("request_id", ""), event.get("actor")) for event in events]
     assert found == [
         ("settings", "", None),  # by the fixture
         ("capacity", "", "admin"),

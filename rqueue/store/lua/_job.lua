@@ -1,6 +1,6 @@
 -- job: what every script that moves a job shares. Each function keeps one set of keys in step.
 --
--- KEYS    queue running ended due wake heads settings events job: owner: pool: used: blocked: passed: held: releases:
+-- KEYS    queue running ended due wake heads settings events job: history: owner: pool: used: blocked: passed: held: releases:
 -- NEEDS   clock order owners
 --
 -- `heads` holds, for a pool that was examined, the place at which it stands still: no job before it may go, since it
@@ -71,15 +71,28 @@ local function wanted(job, want)
   return want == "1" and redis.call("HGETALL", job_ .. job.id) or {}
 end
 
--- Events that a hand edit made another kind of key are lost; what they tell of goes on.
--- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service.
-local function event(what, id, from, to, actor)
-  if (actor or "") == "" then
-    forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", "what", what, "request_id", id, "from", from, "to", to))
-  else
-    forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*",
-      "what", what, "request_id", id, "from", from, "to", to, "actor", actor))
+-- A job's history keeps so many events, the newest.
+local HISTORY = 100
+
+-- Say what happened, in the stream and, of a job, in its history too: but for its creation, which its hash tells, so
+-- that jobs that only wait have none. Where a hand edit made another kind of key of either, only what it told is lost.
+-- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service. What
+-- is empty is left out. Without a job it is about the queue.
+local function event(what, job, from, to, actor, why)
+  local words = { "what", what }
+  local function say(name, value)
+    if (value or "") ~= "" then words[#words + 1], words[#words + 2] = name, value end
   end
+  if job then words[3], words[4], words[5], words[6] = "request_id", job.id, "owner_id", job.OwnerID end
+  say("from", from)
+  say("to", to)
+  say("actor", actor)
+  say("why", why)
+  local id = forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", unpack(words)))
+  if not job or what == "created" or type(id) ~= "string" then return end
+  local line = table.concat({ id, what, from, to, (string.gsub(actor or "", "\t", " ")), why or "" }, "\t")
+  local length = forgive(redis.pcall("RPUSH", history_ .. job.id, line))
+  if type(length) == "number" and length > HISTORY then redis.call("LTRIM", history_ .. job.id, -HISTORY, -1) end
 end
 
 -- Whether who asks may know of a job: `owners` is "" for all, else a JSON list of theirs, made by the service.
@@ -255,10 +268,10 @@ local function release(job, now_us)
 end
 
 -- A job that neither waits nor holds capacity any more ends: it stays readable until it is purged.
-local function finish(job, status, now, retention, actor)
+local function finish(job, status, now, retention, actor, why)
   redis.call("HSET", job_ .. job.id, "Status", status, "DeletedAt", text(now), "UpdatedAt", text(now))
   forgive(redis.pcall("ZREM", owner_ .. job.OwnerID, job.member))
   redis.call("ZADD", ended, text(now), job.id)
   redis.call("ZADD", due, text(milliseconds(now) + retention * 1000), job.id)
-  event(status, job.id, job.Status, status, actor)
+  event(status, job, job.Status, status, actor, why)
 end

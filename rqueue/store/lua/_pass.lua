@@ -115,7 +115,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,
       "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
     redis.call("ZADD", due, claim, job.id)
-    event("admitted", job.id, "queued", "calling")
+    event("admitted", job, "queued", "calling")
     local _, fields, bytes = all_fields(job.id)
     work = work + ADMITTING + #placement + bytes / BYTES
     turns[#turns + 1] = { job.id, job.Callback or "", admission, claim, fields }

@@ -59,7 +59,7 @@ local function transition()
       redis.call("ZREM", due, request_id)
     end
     if job.Status ~= to then
-      event(to, request_id, job.Status, to, actor)
+      event(to, job, job.Status, to, actor)
     end
   elseif to == "queued" then
     if held then
@@ -71,9 +71,9 @@ local function transition()
     redis.call("HSET", job_ .. request_id, "Status", to)
     redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "AdmittedAt", "Attempts", "LastError")
     woke = math.max(stand(job), woke)
-    event(to, request_id, job.Status, to, actor)
+    event(to, job, job.Status, to, actor)
   else
-    finish(job, to, now_us, setting("retention", retention), actor)
+    finish(job, to, now_us, setting("retention", retention), actor, last_error)
   end
   return { "ok", woke == 1 and job.Pool or "", wanted(job, want) }, job, now_us, woke, stood, freed
 end

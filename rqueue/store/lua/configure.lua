@@ -32,5 +32,5 @@ for _, pool in ipairs(others) do
   redis.call("HDEL", heads, pool)
   room_made(pool)
 end
-event("settings", "", "", said, actor)
+event("settings", nil, "", said, actor)
 return { "ok", redis.call("SMEMBERS", wake) }

@@ -105,6 +105,7 @@ for i = 1, count do
     "ID", job.ID, "CreatedAt", created, "UpdatedAt", created, "OwnerID", owner_id,
     "Data", ARGV[at + 7] .. written .. ARGV[at + 8], "Callback", targets[i], "Priority", priority,
     "Status", "queued", "Pool", pool, "Demand", ARGV[at + 4], "Nonce", nonce)
+  if actor ~= "" then redis.call("HSET", hashes[i], "CreatedBy", actor) end
   if traceparent ~= "" then redis.call("HSET", hashes[i], "Traceparent", traceparent) end
   store_rank(job)
   named[i * 2 - 1], named[i * 2] = targets[i], id
@@ -116,7 +117,7 @@ for i = 1, count do
     asking[#asking + 1] = job
   end
   places[#places + 1], places[#places + 2] = priority, job.member
-  event("created", id, "", "queued", actor)
+  event("created", job, "", "queued", actor)
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = job.ID, priority, written
 end
 line_up()

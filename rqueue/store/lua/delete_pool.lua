@@ -25,5 +25,5 @@ end
 redis.call("HDEL", heads, pool)
 -- Who waits there waits for no_pool from now on: that is for a pass to find.
 room_made(pool)
-event("capacity", "", pool, "", actor)
+event("capacity", nil, pool, "", actor)
 return { "ok" }

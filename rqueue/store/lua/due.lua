@@ -1,6 +1,6 @@
 -- due: do what time brings: redeliver, fail, expire, purge. Works off a bounded number of jobs.
 --
--- KEYS    running ended settings due wake callbacks job: owner: used:
+-- KEYS    running ended settings due wake callbacks job: history: owner: used:
 -- NEEDS   clock order owners job claim
 -- ARGV    claim_ms most retention now
 -- REPLY   1 where more is due, else 0, the pools to examine, how many failed and how many expired, those that
@@ -20,7 +20,7 @@ local reply = { "ok", #ids == tonumber(most) and 1 or 0, {}, 0, 0, {}, 0 }
 local keep = setting("retention", retention)
 
 local function purge(job)
-  redis.call("DEL", job_ .. job.id)
+  redis.call("DEL", job_ .. job.id, history_ .. job.id)
   redis.call("ZREM", ended, job.id)
   redis.call("ZREM", due, job.id)
   if job.Callback and redis.call("HGET", callbacks, job.Callback) == job.id then
@@ -36,9 +36,10 @@ local function look(id)
     if now_ms >= (finite(job.Deadline) or 0) then
       release(job, now_us)
       if not job.LastError then
-        redis.call("HSET", job_ .. id, "LastError", "no answer within the call_deadline")
+        job.LastError = "no answer within the call_deadline"
+        redis.call("HSET", job_ .. id, "LastError", job.LastError)
       end
-      finish(job, "failed", now_us, keep)
+      finish(job, "failed", now_us, keep, nil, job.LastError)
       reply[4] = reply[4] + 1
     else
       local claim = until_deadline(job, now_us, claim_ms)
@@ -49,7 +50,7 @@ local function look(id)
     end
   elseif job.Status == "running" then
     release(job, now_us)
-    finish(job, "expired", now_us, keep)
+    finish(job, "expired", now_us, keep, nil, "its lease lapsed")
     reply[5] = reply[5] + 1
   elseif redis.call("ZSCORE", ended, id) then
     purge(job)

@@ -76,5 +76,5 @@ woke = math.max(stand(job), woke)
 local to = text(priority)
 redis.call("HSET", job_ .. request_id, "Priority", to, "UpdatedAt", text(now_us))
 store_rank(job)
-event("moved", request_id, from, to, actor)
+event("moved", job, from, to, actor)
 return { "ok", woke == 1 and job.Pool or "", wanted(job, want), touched }

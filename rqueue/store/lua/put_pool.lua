@@ -47,5 +47,5 @@ end
 redis.call("HDEL", heads, pool)
 look_again(pool)
 room_made(pool)
-event("capacity", "", "", pool, actor)
+event("capacity", nil, "", pool, actor)
 return { "ok" }

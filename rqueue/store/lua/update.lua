@@ -32,5 +32,5 @@ if demand ~= "" then
   woken[2] = wake_pool(job.Pool) and job.Pool
 end
 redis.call("HSET", job_ .. request_id, "UpdatedAt", text(moment(now)))
-event("updated", request_id, job.Status, job.Status, actor)
+event("updated", job, job.Status, job.Status, actor)
 return { "ok", woken, redis.call("HGETALL", job_ .. request_id) }
