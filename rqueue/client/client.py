@@ -305,7 +305,7 @@ class Client:
             try:
                 request = Request("GET", ("queues", type_, "events"), query=query, headers=headers)
                 async with self._calling.stream(request) as lines:
-                    async for id_, data in _messages(lines):
+                    async for id_, data in messages(lines):
                         attempt, after = 0, id_ or after
                         yield self._read(lambda text: Event.read(orjson.loads(text)), data)
             except Failed as failed:
@@ -345,7 +345,7 @@ _REPRESENTED = {"Prefer": "return=representation"}
 _GONE_FOR_NOW = (0, 408, 429, 502, 503, 504)
 
 
-async def _messages(lines: AsyncIterable[bytes]) -> AsyncIterator[tuple[str, str]]:
+async def messages(lines: AsyncIterable[bytes]) -> AsyncIterator[tuple[str, str]]:
     """The id and the data of each message of a stream of server-sent events; "" where it has no id.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
