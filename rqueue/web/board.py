@@ -1,4 +1,4 @@
-"""Handlers of /board/: the files of the web board. They hold nothing secret; the page asks the API as anybody does."""
+"""Handlers of /board/: the files of the web board, which hold nothing secret."""
 
 from aiohttp import web
 

@@ -162,7 +162,8 @@ function filters() {
 }
 
 function filter() {
-  at("clear").hidden = !line.filtered && !Object.values(filters()).some((value) => value && value !== "queued");
+  const { owner_id, status, search } = filters();
+  at("clear").hidden = !owner_id && !search && status === "queued";
   say(at("line-title"), at("status").value === "queued" ? "Waiting line" : `Jobs: ${at("status").selectedOptions[0].text}`);
   if (type) trying(() => line.show(type, filters()));
 }
@@ -308,7 +309,11 @@ function build() {
   at("status").addEventListener("change", filter);
   at("filters").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); filter(); });
   at("clear").addEventListener("click", () => { at("filters").reset(); filter(); at("search").focus(); });
-  at("stop").addEventListener("click", () => line.stop());
+  at("filtering").addEventListener("click", () => {
+    const isOpen = at("filters").classList.toggle("open");
+    at("filtering").setAttribute("aria-expanded", isOpen);
+  });
+  at("stop").addEventListener("click", () => { line.halt(); tell("Stopped: there may be more. Enter in the search field looks anew."); });
   at("logout").addEventListener("click", () => trying(async () => { await logout(); askWho(); }));
   document.addEventListener("visibilitychange", () => {
     // A browser has few connections to one place, and nobody looks.

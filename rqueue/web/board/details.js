@@ -28,7 +28,7 @@ export async function details(type, id, tell, acts) {
       : history.length ? el("ol", { class: "events" }, ...history.map((event) => eventItem(event))) : el("p", { text: "Nothing is remembered." }),
   ];
   const buttons = acts(job).map(([words, act]) => el("button", { type: "button", text: words, on: { click: () => { dialog.close(); act(); } } }));
-  const { dialog } = open(id, content, { actions: buttons, side: true });
+  const { dialog } = open(id, content, { actions: buttons, leave: "Close", side: true });
 }
 
 function shown(name, value) {

@@ -5,9 +5,9 @@ import { el } from "./dom.js";
 import { KEYS } from "./keys.js";
 
 // Show a dialog until it is closed; it is made anew each time. Resolves to its returnValue.
-export function open(title, content, { actions = [], side = false } = {}) {
+export function open(title, content, { actions = [], leave = "Leave it", side = false } = {}) {
   const form = el("form", { method: "dialog" }, el("h2", { text: title, id: "dialog-title" }), ...content,
-    el("div", { class: "actions" }, ...actions, el("button", { value: "", formnovalidate: true, text: actions.length ? "Leave it" : "Close" })));
+    el("div", { class: "actions" }, ...actions, el("button", { value: "", formnovalidate: true, text: leave })));
   const dialog = el("dialog", { "aria-labelledby": "dialog-title", class: side ? "side" : "" }, form);
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close("");
@@ -24,7 +24,7 @@ export async function confirmed(title, words, action) {
 
 export function help() {
   const rows = KEYS.map(([keys, does]) => el("tr", {}, el("th", { scope: "row" }, ...keys.split(", ").flatMap((key, index) => [index ? " " : null, el("kbd", { text: key })])), el("td", { text: does })));
-  open("Keys", [el("p", { text: "Rows can be dragged, too; with a finger, hold one until it comes along." }), el("table", { class: "keys" }, el("tbody", {}, ...rows))]);
+  open("Keys", [el("p", { text: "Rows can be dragged, too; with a finger, hold one until it comes along." }), el("table", { class: "keys" }, el("tbody", {}, ...rows))], { leave: "Close" });
 }
 
 // Where a job is to go: ["position", number], ["before", id] or ["after", id]; null for nowhere.

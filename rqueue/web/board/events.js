@@ -36,13 +36,14 @@ export function eventItem(event) {
     time(event.at),
     el("b", { text: WORDS[event.what] ?? event.what }),
     event.request_id ? el("span", { class: "id", text: event.request_id }) : null,
-    el("span", { class: "how", text: how(event) }),
+    el("span", { class: "how", text: how(event), title: event.what === "moved" ? `priority ${event.from} → ${event.to}` : null }),
     event.actor ? el("span", { class: "actor", text: `by ${event.actor}` }) : null,
   );
   return item;
 }
 
-function how({ from, to, why }) {
+function how({ what, from, to, why }) {
+  if (what === "moved") return Number(to) < Number(from) ? "towards the front" : Number(to) > Number(from) ? "towards the back" : "among equals";
   const way = from && to ? `${from} → ${to}` : to ? `→ ${to}` : from;
   return [way, why].filter(Boolean).join(": ");
 }

@@ -15,13 +15,13 @@ const PAGE = 100;
 const LOOKED = 1000;
 // Browsers draw nothing beyond some 16 million pixels.
 const TALLEST = 15_000_000;
-// A filtered list is read again as a whole while it is this short.
-const SHORT = 200;
+// A filtered list is read again as a whole while that takes so few answers.
+const FEW = 3;
 
 export class Line {
   #grid = at("line"); #runway = this.#grid.querySelector(".runway"); #window = this.#grid.querySelector(".window");
   #rows = new Map(); #jobs = []; #start = 0; #total = 0; #cursor = null; #looked = 0; #reading = null; #filling = null; #frozen = false;
-  #active = ""; #frame = 0; #wanted = 0;
+  #active = ""; #frame = 0; #wanted = 0; #answers = 0; #goal = -1; #lastIndex = 0; #halted = false;
 
   // `can` is {move, end, whole}: what the session may do, and whether it sees the whole line.
   constructor(can) {
@@ -58,6 +58,9 @@ export class Line {
     this.#start = this.#total = this.#looked = 0;
     this.#cursor = "";
     this.#active = "";
+    this.#answers = 0;
+    this.#goal = -1;
+    this.#halted = false;
     this.#grid.scrollTop = 0;
     this.stop();
     this.#draw();
@@ -77,7 +80,7 @@ export class Line {
     if (!this.type) return;
     if (this.filtered) {
       if (this.#filling) return;
-      if (this.#jobs.length <= SHORT) await this.#fill(Math.max(this.#jobs.length, PAGE));
+      if (this.#answers <= FEW && !this.#halted) await this.#fill(Math.max(this.#jobs.length, PAGE));
       else await this.#readAgain();
       return;
     }
@@ -107,11 +110,12 @@ export class Line {
     const found = [];
     const status = this.filters.status;
     let cursor = "";
-    this.#looked = 0;
+    this.#looked = this.#answers = 0;
     const filling = (this.#filling = new AbortController());
     try {
       while (found.length < most) {
         const page = await this.#page(cursor, status, filling.signal);
+        this.#answers++;
         found.push(...page.data);
         cursor = page.next;
         this.#put(0, found.length >= this.#jobs.length || !cursor ? [...found] : this.#jobs, Math.max(found.length, cursor ? this.#total : 0));
@@ -121,6 +125,7 @@ export class Line {
       this.#cursor = cursor;
     } catch (error) {
       if (error.name !== "AbortError") throw error;
+      if (filling !== this.#filling && this.#filling) return;
       this.#cursor = cursor;
     } finally {
       if (this.#filling === filling) this.#filling = null;
@@ -130,12 +135,13 @@ export class Line {
   }
 
   async #more() {
-    if (this.#filling || !this.#cursor) return;
+    if (this.#filling || !this.#cursor || this.#halted) return;
     const filling = (this.#filling = new AbortController());
     try {
       const before = this.#jobs.length;
       while (this.#cursor && this.#jobs.length === before) {
         const page = await this.#page(this.#cursor, this.filters.status, filling.signal);
+        this.#answers++;
         const known = new Set(this.ids);
         this.#cursor = page.next;
         const jobs = [...this.#jobs, ...page.data.filter((job) => !known.has(job.RequestID))];
@@ -176,6 +182,12 @@ export class Line {
     this.#filling?.abort();
     this.#filling = null;
     at("progress").hidden = true;
+  }
+
+  // Look no further, until something else is looked for.
+  halt() {
+    this.#halted = true;
+    this.stop();
   }
 
   #tellProgress(found) {
@@ -257,6 +269,16 @@ export class Line {
     for (const [id, row] of this.#rows) if (!kept.has(row)) this.#rows.delete(id);
     this.#keepFocus(focused, from, to);
     this.#tellEmpty();
+    if (this.#goal >= 0 && this.at(this.#goal)) this.#reach();
+  }
+
+  // The row that one went to is there.
+  #reach() {
+    const id = this.at(this.#goal).RequestID;
+    this.#goal = -1;
+    this.#activate(id);
+    this.#lastIndex = this.indexOf(id);
+    this.#rows.get(id)?.focus({ preventScroll: true });
   }
 
   #rowOf(index) {
@@ -298,18 +320,15 @@ export class Line {
       this.#activate(near?.RequestID ?? this.#rows.keys().next().value ?? "");
     } else this.#activate(this.#active);
     this.#lastIndex = this.indexOf(this.#active);
-    if (!focused || document.activeElement === focused) return;
+    if (!focused || document.activeElement === focused || this.#goal >= 0) return;
     // A row that was put elsewhere, or is gone, took the focus with it.
     const there = this.#window.contains(focused) ? focused : this.#rows.get(this.#active);
     there?.focus({ preventScroll: true });
   }
-  #lastIndex = 0;
-
-  get active() { return this.#active; }
 
   // Focus the row at an index, as far away as it may be.
-  async focusAt(index) {
-    index = Math.max(0, Math.min(index, this.#total - 1));
+  focusAt(index) {
+    this.#goal = index = Math.max(0, Math.min(index, this.#total - 1));
     const height = this.height;
     const top = index * height;
     const head = this.#grid.querySelector(".head").offsetHeight;
@@ -317,11 +336,6 @@ export class Line {
     if (top < this.#grid.scrollTop) this.#grid.scrollTop = top;
     else if (top > this.#grid.scrollTop + room) this.#grid.scrollTop = top - room;
     this.#draw();
-    if (!this.at(index)) await this.refresh();
-    const id = this.at(index)?.RequestID;
-    if (!id) return;
-    this.#activate(id);
-    this.#rows.get(id)?.focus({ preventScroll: true });
   }
 
   get pageRows() { return Math.max(1, Math.floor(this.#grid.clientHeight / this.height) - 2); }

@@ -106,7 +106,7 @@ function legend(owners) {
   if (!owners.length) return null;
   const shown = owners.slice(0, OWNERS).map((owner) => el("li", {}, el("i", { class: `swatch ${colour(owner)}`, "aria-hidden": "true" }), el("span", { text: owner })));
   if (owners.length > OWNERS) shown.push(el("li", { text: `and ${count(owners.length - OWNERS)} more` }));
-  return el("ul", { class: "legend", "aria-label": "Owners" }, ...shown);
+  return el("ul", { class: "legend", "aria-label": "Whose it is" }, ...shown);
 }
 
 function quotas(pool) {
