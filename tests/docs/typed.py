@@ -21,6 +21,7 @@ COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 # What is another thing each time.
 VARIES = re.compile(r"[0-9]{4}-[0-9-]+T[^\"]+|[0-9]{16}|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # What goes on until somebody ends it.
+READS = re.compile(r"curl (?!-X|--json)|redis-cli |(\.venv/bin/)?rqueue (ls|show|pools|events) ")
 STAYS = re.compile(r"rqueue serve$|receiver\.py$|^redis-server ")
 PORT = re.compile(
     r"(?<=127\.0\.0\.1:)[0-9]{4}\b|(?<=(?:port|PORT)[= ])[0-9]{4}\b|(?<=redis-cli -p )[0-9]{4}\b"
@@ -96,7 +97,7 @@ class Reader:
         if STAYS.search(command):
             await self._starts(words, shown, self.ports[_listens_on(command)])
             return
-        again = re.match(r"curl (?!-X|--json)|redis-cli ", command)
+        again = READS.match(command)
         for _ in range(TRIES if again else 1):
             process = await self._run(words, PIPE)
             said = (await process.communicate())[0].decode()
