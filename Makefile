@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo demo-openstack test soak reliability lint chart bench policies lock audit sbom image debian clean
+.PHONY: help install demo demo-openstack test soak reliability lint chart docs bench policies lock audit sbom image debian clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: $(VENV)/.developing ## ruff, mypy, import-linter
 
 chart: $(VENV)/.developing ## write what of the chart is made from elsewhere: its README, and the settings in its schema
 	$(BIN)/python -m helm.readme
+
+docs: $(VENV)/.documenting ## the documents as a site in build/site; fails where a link leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+	@echo "build/site/index.html"
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute
 	$(BIN)/python -m bench $(ARGS)
@@ -94,6 +98,11 @@ $(VENV)/.developing: $(VENV)/.installed requirements-dev.lock
 $(VENV)/.benching: $(VENV)/.installed
 	@echo "adding what the benchmark needs"
 	@$(PIP) --quiet --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.documenting: $(VENV)/.installed
+	@echo "adding what makes the site of the documents"
+	@$(PIP) --quiet --editable '.[docs]'
 	@touch $@
 
 # It asks for many packages in versions of its own. Where it cannot be had, the scan of the chart is left out and says so.

@@ -5,7 +5,6 @@ import re
 from rqueue.metrics import METRICS
 from tests.docs.test_reference import DOCS, rows
 
-PAGE = (DOCS / "metrics.md").read_text()
 SUFFIXES = "_bucket|_count|_sum"
 
 
@@ -18,5 +17,6 @@ def test_every_metric_is_there() -> None:
 
 def test_no_other_metric_is_spoken_of() -> None:
     known = {metric.name for metric in METRICS}
-    spoken = {re.sub(f"({SUFFIXES})$", "", name) for name in re.findall(r"rqueue_[a-z_]+", PAGE)}
+    pages = "".join(page.read_text() for page in DOCS.rglob("*.md"))
+    spoken = {re.sub(f"({SUFFIXES})$", "", name) for name in re.findall(r"rqueue_[a-z_]+", pages)}
     assert spoken <= known

@@ -62,7 +62,9 @@ def asked() -> dict[str, list[Requirement]]:
 
     runtime = read(written["options"]["install_requires"])
     builds = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    optional = [wanted for extra in extras if extra not in ("dev", "bench") for wanted in read(extras[extra])]
+    optional = [
+        wanted for extra in extras if extra not in ("dev", "bench", "docs") for wanted in read(extras[extra])
+    ]
     return {
         RUNTIME: runtime,
         EXTRAS: runtime + optional,
