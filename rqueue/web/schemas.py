@@ -115,7 +115,7 @@ class ChangeBody(Schema):
     position = Choice("front", "back")
     before = Name()
     after = Name()
-    status = Choice("running", "done", "queued")
+    status = Choice("running", "done", "queued", "calling")
     data = Map()
     callback = Name(MAX_CALLBACK_BYTES)
 
