@@ -99,7 +99,8 @@ class Feed:
 
     async def _run(self) -> None:
         more = False
-        while True:
+        # Looked at too, since redis-py may lose a cancellation.
+        while not self.closed:
             # Whoever reads what came is served in between.
             await asyncio.sleep(0 if more else POLL_SECONDS)
             more = False
