@@ -133,10 +133,18 @@ async def test_pools_are_told_by_what_changed_of_their_hosts(store):
             "p",
             "p",
             "alice",
-            "projects, n1/Memory 8 -> none, n1/VCPU 4 -> 8, n2/VCPU none -> 2, quotas",
+            "projects, quotas, n1/Memory 8 -> none, n1/VCPU 4 -> 8, n2/VCPU none -> 2",
         ),
         ("capacity", "", "p", "", "alice", ""),
     ]
+
+
+async def test_what_a_hand_made_of_a_pool_is_overwritten_as_before(store, redis, namespace):
+    for name in ("capacity:p", "quotas:p"):
+        await redis.set(f"{namespace}:{{vm}}:{name}", "x")
+    await store.put_pool("vm", Pool("p", {"n": {"slots": 1}}, quotas={"y": {"slots": 1}}))
+    assert (await store.pool("vm", "p")).capacity == {"n": {"slots": 1}}
+    assert [row[5] for row in await said(store)] == ["quotas, n/slots none -> 1"]
 
 
 async def test_what_is_told_of_many_hosts_has_an_end(store):

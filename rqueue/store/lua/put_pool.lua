@@ -11,8 +11,9 @@
 -- service, `quotas_of` too: {owner: what is kept}; `bounds` is kept as it comes. `found_by` is JSON that the source
 -- reads, "" for declared hosts. What jobs hold stays charged, whatever the hosts are now.
 
+-- What a hash holds; nothing where a hand edit made it another kind of key, which is overwritten.
 local function map_of(key)
-  local map, flat = {}, redis.call("HGETALL", key)
+  local map, flat = {}, forgive(redis.pcall("HGETALL", key))
   for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
   return map
 end
@@ -39,6 +40,9 @@ for project in pairs(wanted) do
   others = redis.call("HSET", projects, project, pool) == 1 or others
 end
 if others then changes("projects") end
+local quotas = cjson.decode(quotas_of)
+local _, otherwise = differing(map_of(quotas_ .. pool), quotas)
+if otherwise > 0 then changes("quotas") end
 if found_by == "" then
   local was, now = map_of(capacity_ .. pool), cjson.decode(amounts_of)
   redis.call("DEL", capacity_ .. pool)
@@ -57,9 +61,6 @@ elseif redis.call("HGET", sources, pool) ~= found_by then
   changes("how it is found")
   if redis.call("HEXISTS", pools, pool) == 0 then redis.call("HSET", pools, pool, bounds) end
 end
-local quotas = cjson.decode(quotas_of)
-local _, otherwise = differing(map_of(quotas_ .. pool), quotas)
-if otherwise > 0 then changes("quotas") end
 redis.call("DEL", quotas_ .. pool)
 for owner, limits in pairs(quotas) do
   redis.call("HSET", quotas_ .. pool, owner, limits)
