@@ -19,7 +19,8 @@ MISSED = "missed"
 START = "0-0"
 
 _ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
-_MOST = 2**64 - 1
+# No stream comes so far, and Redis knows neither what is behind its largest nor before its smallest.
+_MOST = 2**63
 
 
 class Event(NamedTuple):

@@ -51,9 +51,9 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     wanted = Wanted(asked["request_id"], None if owners is None else frozenset(owners))
     accepted = request.headers.get("Accept", "")
     if STREAM not in accepted or "application/json" in accepted:
-        if asked["after"]:
-            raise Invalid("only a stream goes on behind an event; for older ones there is `before`", "after")
-        events, before = await request.app[STORE].events.last(type_, asked["before"], asked["limit"], wanted)
+        events, before = await request.app[STORE].events.last(
+            type_, asked["before"], asked["limit"], wanted, asked["after"]
+        )
         return answer([event.document() for event in events], next=before or None)
     if asked["before"]:
         raise Invalid("a stream goes on behind an event, `after`", "before")

@@ -153,7 +153,7 @@ class EventID(fields.String):
 
 
 class EventsQuery(Schema):
-    """The query of events; `before` and `limit` are of a list, `after` is of a stream."""
+    """The query of events; `before` and `limit` are of a list only."""
 
     request_id = Name(load_default="")
     owner_id = Name(load_default="")

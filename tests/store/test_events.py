@@ -380,6 +380,8 @@ async def test_a_call_is_never_claimed_beyond_the_deadline(store, clock):
     clock.forward(595)
     _, work = await store.redeliver("vm", "a", claim_ms=CLAIM_MS)
     assert work.turns[0].claim == clock.now // 1000 + 5000
+    # The moment of the claim is that of the next try, as both are the deadline.
+    assert (await store.redeliver("vm", "a", claim_ms=CLAIM_MS))[1].turns == ()
     # A second turn of the job knows nothing of it.
     clock.forward(5)
     await store.due("vm", CLAIM_MS)
