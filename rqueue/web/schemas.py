@@ -13,7 +13,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from rqueue.domain.demand import demand
-from rqueue.domain.event import is_id
+from rqueue.domain.event import ID, is_id
 from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, Draft, Status
 from rqueue.errors import Invalid, UnknownField
 
@@ -144,7 +144,7 @@ class EventID(fields.String):
     """The ID of an event, in a query."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(load_default="", metadata={"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"}, **kwargs)
+        super().__init__(load_default="", metadata={"pattern": f"^{ID}$"}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not is_id(value):

@@ -309,7 +309,7 @@ async def test_what_came_after_an_id_is_read_and_what_was_missed_is_said(store, 
         found[2:],
     )
     # Beyond the newest: another Redis has taken over, which never had it.
-    passage = await store.events.after("vm", f"{2**63}-5")
+    passage = await store.events.after("vm", f"{10**18 - 1}-5")
     assert [event.what for event in passage.events] == ["missed"]
     assert passage.after == ids[-1]
 
