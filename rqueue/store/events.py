@@ -37,16 +37,20 @@ class Events:
         type_: str,
         before: str = "",
         most: int = 100,
-        wanted: Wanted = Wanted(),  # noqa: B008 - a value
+        wanted: Wanted = Wanted(),  # noqa: B008 - a value that cannot change
+        after: str = "",
     ) -> tuple[list[Event], str]:
-        """The newest of those that are wanted before an ID, the oldest of them first, and before which the
-        ones are that come next, "" where there are none.
+        """The newest of those that are wanted before an ID and behind another, the oldest of them first, and
+        before which the ones are that come next, "" where there are none.
         """
+        if before and place(before) <= place(START):
+            return [], ""
         key, found, looked = self._keys.of(type_, "events"), list[Event](), 0
+        start = f"({after}" if after else "-"
         with answers(type_):
             while looked < KEPT + _NODE:
                 end = f"({before}" if before else "+"
-                (entries,) = await self._scripts.read(type_, ("XREVRANGE", key, end, "-", "COUNT", AT_ONCE))
+                (entries,) = await self._scripts.read(type_, ("XREVRANGE", key, end, start, "COUNT", AT_ONCE))
                 for entry in entries:
                     event = event_of(entry)
                     if wanted.takes(event):

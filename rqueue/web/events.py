@@ -51,8 +51,8 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     """GET /queues/<type>/events: what happened in a type, the newest events or, as it happens, a stream.
 
     A list has the oldest of them first. With `Accept: text/event-stream` they come as events: `id`
-    is the event's, `data` the event as JSON, and a comment comes at least every 15 s. Who was away goes on with
-    `Last-Event-ID`; where what came next is gone, the first event is `missed`.
+    is the event's, `data` the event as JSON, and a comment comes at least every 15 s. Who was
+    away goes on with `Last-Event-ID`; where what came next is gone, the first event is `missed`.
     """
     (type_,), caller = typed(request), caller_of(request)
     asked = schemas.events_query(query(request))
@@ -62,9 +62,9 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     wanted = Wanted(asked["request_id"], None if owners is None else frozenset(owners))
     accepted = request.headers.get("Accept", "")
     if STREAM not in accepted or "application/json" in accepted:
-        if asked["after"]:
-            raise Invalid("only a stream goes on behind an event; for older ones there is `before`", "after")
-        events, before = await request.app[STORE].events.last(type_, asked["before"], asked["limit"], wanted)
+        events, before = await request.app[STORE].events.last(
+            type_, asked["before"], asked["limit"], wanted, asked["after"]
+        )
         return answer([event.document() for event in events], next=before or None)
     if asked["before"]:
         raise Invalid("a stream goes on behind an event, `after`", "before")

@@ -13,7 +13,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from rqueue.domain.demand import demand
-from rqueue.domain.event import is_id
+from rqueue.domain.event import ID, is_id
 from rqueue.domain.job import MAX_CALLBACK_BYTES, MAX_NAME_BYTES, MAX_PRIORITY, Draft, Status
 from rqueue.errors import Invalid, UnknownField
 
@@ -113,7 +113,7 @@ _PLACED = "Behind those that have this priority; the smallest goes first."
 _SENT = "To the front of the line, or to its back."
 _ASKED = (
     "`running` confirms a call, or renews the lease; `done` gives the capacity back; `queued` puts a running,"
-    " failed or expired job back in line at its old place."
+    " failed or expired job back in line at its old place; `calling` has a job whose call failed called at once."
 )
 _BEFORE, _AFTER = "Right before this waiting job, by its request_id.", "Right after this one."
 
@@ -135,7 +135,7 @@ class ChangeBody(Schema):
     position = Choice("front", "back", said=_SENT)
     before = Name(_BEFORE)
     after = Name(_AFTER)
-    status = Choice("running", "done", "queued", said=_ASKED)
+    status = Choice("running", "done", "queued", "calling", said=_ASKED)
     data = Map()
     callback = Name(_CALLED, MAX_CALLBACK_BYTES)
 
@@ -211,7 +211,7 @@ class EventID(fields.String):
     """The ID of an event, in a query."""
 
     def __init__(self, said: str, **kwargs: Any) -> None:
-        metadata = {"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$", "description": said}
+        metadata = {"pattern": f"^{ID}$", "description": said}
         super().__init__(load_default="", metadata=metadata, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -221,7 +221,7 @@ class EventID(fields.String):
 
 
 class EventsQuery(Schema):
-    """The query of events; `before` and `limit` are of a list, `after` is of a stream."""
+    """The query of events; `before` and `limit` are of a list only."""
 
     request_id = Name("Only events of this job.", load_default="")
     owner_id = Name("Only events of this owner's jobs.", load_default="")
@@ -232,7 +232,7 @@ class EventsQuery(Schema):
         validate=validate.Range(1, MAX_EVENTS),
         metadata={"description": "Of a list: the newest, at most so many; 100 without it."},
     )
-    after = EventID("Of a stream: go on behind this event. Without it only what happens from now on is told.")
+    after = EventID("Only what came behind this event; a stream without it tells what happens from now on.")
 
 
 class MoveBody(Schema):

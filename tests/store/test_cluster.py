@@ -59,6 +59,7 @@ async def test_every_script_runs_there(store, pipeline, namespace, clock, nodes)
     clock.forward(100)
     turn, _ = (await store.due("vm", 60_000)).turns
     await store.retry(turn, 0)
+    await store.redeliver("vm", "b")
     await store.transition("vm", "a", CONFIRM)
     _, work = await store.transition("vm", "a", FINISH, claim_ms=9)
     assert [turn.request_id for turn in work.turns] == ["c"]
@@ -67,6 +68,9 @@ async def test_every_script_runs_there(store, pipeline, namespace, clock, nodes)
     assert (await store.get("vm", "f")).position == 0
     assert len((await store.page("vm")).jobs) == 6
     await GaugeReader(pipeline, namespace, clock).read()
+    told, _ = await store.events.last("vm")
+    assert (await store.events.after("vm", told[0].id)).events == told[1:]
+    assert (await store.events.of_job("vm", "f", ANYONE))[-1].what == "moved"
     await store.delete_pool("vm", "p")
     arguments = {"priority": "1", "low": "0", "size": "16", "side": "right", "done": "0", "most": 1}
     await Scripts(pipeline, Keys(namespace)).run("spread", "vm", **arguments)
