@@ -17,6 +17,8 @@ const LOOKED = 1000;
 const TALLEST = 15_000_000;
 // A filtered list is read again as a whole while that takes so few answers.
 const FEW = 3;
+// Of rows that are narrower, in pixels, a part is left out.
+const NARROW = 850;
 
 export class Line {
   #grid = at("line"); #runway = this.#grid.querySelector(".runway"); #window = this.#grid.querySelector(".window");
@@ -30,7 +32,13 @@ export class Line {
     this.filters = { owner_id: "", status: "queued", search: "" };
     this.#grid.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#grid.addEventListener("focusin", (event) => this.#focused(event));
-    new ResizeObserver(() => this.#scrolled()).observe(this.#grid);
+    new ResizeObserver(() => this.#resized()).observe(this.#grid);
+  }
+
+  // A row in somebody's hand hangs from the page itself, so it is the page that is narrow.
+  #resized() {
+    document.body.classList.toggle("narrow", this.#grid.clientWidth < NARROW);
+    this.#scrolled();
   }
 
   get filtered() {
