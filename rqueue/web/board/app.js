@@ -37,7 +37,7 @@ function tellConnection() {
   const state = streaming && answering ? "live" : "away";
   const node = at("connection");
   if (node.dataset.state !== state) node.dataset.state = state;
-  say(at("connection-said"), state === "live" ? "Live" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
+  say(at("connection-said"), state === "live" ? "Live" : !type ? "No queue yet" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
 }
 
 // Do what asks the service. Where it is away that is said, and all is read again when it is back.
