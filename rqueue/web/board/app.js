@@ -16,7 +16,7 @@ import { Deliveries, readLive, showRunning } from "./running.js";
 
 const LINE_MS = 250;
 const SIDE_MS = 1000;
-const QUEUES_MS = 10_000;
+const AGAIN_MS = 10_000;
 const AWAY_MS = 2000;
 const TYPING_MS = 300;
 
@@ -262,6 +262,7 @@ async function start() {
   at("who").hidden = at("logout").hidden = !found.csrf;
   say(at("who"), found.csrf ? `${found.name}, ${found.role}` : "");
   at("login").hidden = true;
+  document.body.classList.remove("unknown");
   at("board").hidden = false;
   at("pools").hidden = !can.queues;
   at("undo").hidden = !can.move;
@@ -279,6 +280,7 @@ function askWho() {
   isAsked = true;
   live?.close();
   at("board").hidden = true;
+  document.body.classList.add("unknown");
   at("pause").hidden = at("logout").hidden = at("who").hidden = true;
   at("login").hidden = false;
   say(at("connection-said"), "Not logged in");
@@ -317,7 +319,11 @@ function build() {
     at("filtering").setAttribute("aria-expanded", isOpen);
   });
   at("stop").addEventListener("click", () => { line.halt(); tell("Stopped: there may be more. Enter in the search field looks anew."); });
-  at("logout").addEventListener("click", () => trying(async () => { await logout(); askWho(); }));
+  at("logout").addEventListener("click", () => trying(async () => {
+    await logout();
+    // What was shown to one is not for the next.
+    location.reload();
+  }));
   document.addEventListener("visibilitychange", () => {
     // A browser has few connections to one place, and nobody looks.
     if (document.hidden) live?.close();
@@ -328,7 +334,13 @@ function build() {
     if (named && named !== type) choose(named);
   });
   setInterval(tick, 1000);
-  setInterval(() => { if (!document.hidden && isOpen && !isAsked) refreshQueues(); }, QUEUES_MS);
+  // Reasons and estimates change with time alone, and keys that are edited by hand tell nobody.
+  setInterval(() => {
+    if (document.hidden || isAsked) return;
+    refreshQueues();
+    refreshLine();
+    refreshSide();
+  }, AGAIN_MS);
 }
 
 at("login-form").addEventListener("submit", async (event) => {
