@@ -294,12 +294,14 @@ export class Line {
     if (!job) return blankRow(index);
     let row = this.#rows.get(job.RequestID);
     if (!row) this.#rows.set(job.RequestID, (row = makeRow(job.RequestID, this.can)));
-    updateRow(row, job, index);
+    if (row.job !== job || row.index !== index) updateRow(row, job, index);
+    row.job = job;
+    row.index = index;
     return row;
   }
 
   #tellEmpty() {
-    const empty = this.#grid.querySelector(".empty");
+    const empty = at("empty");
     empty.hidden = this.#total > 0 || !!this.#filling;
     say(empty, this.filtered ? "No job is like this." : "Nobody waits.");
   }
