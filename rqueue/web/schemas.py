@@ -22,6 +22,7 @@ MAX_BATCH = 1000
 MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+MAX_POSITION = 999_999_999
 # Of so many jobs it is told at once where they stand.
 MAX_STANDING = 200
 MAX_EVENTS = 1000
@@ -140,7 +141,12 @@ class ListQuery(Schema):
     status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
     limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
-    position = Count(load_default=None, allow_none=False, metadata={"description": "With `status=queued`."})
+    position = Count(
+        load_default=None,
+        allow_none=False,
+        validate=validate.Range(0, MAX_POSITION),
+        metadata={"description": "With `status=queued`."},
+    )
     search = Name(load_default="")
     standing = Choice("false", "true", load_default="false")
 

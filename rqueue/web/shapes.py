@@ -253,6 +253,7 @@ POOL_BODY = record(
         ),
     },
     oneOf=[{"required": [field]} for field in ("hosts", *pools.LIVE)],
+    dependentRequired={"tolerations": ["selector"]},
     additionalProperties=False,
     examples=[
         {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
