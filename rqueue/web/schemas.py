@@ -22,6 +22,7 @@ MAX_BATCH = 1000
 MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+MAX_POSITION = 999_999_999
 # Of so many jobs it is told at once where they stand.
 MAX_STANDING = 200
 MAX_EVENTS = 1000
@@ -113,7 +114,8 @@ _PLACED = "Behind those that have this priority; the smallest goes first."
 _SENT = "To the front of the line, or to its back."
 _ASKED = (
     "`running` confirms a call, or renews the lease; `done` gives the capacity back; `queued` puts a running,"
-    " failed or expired job back in line at its old place; `calling` has a job whose call failed called at once."
+    " failed or expired job back in line at its old place; `calling` has a job whose call failed"
+    " called at once."
 )
 _BEFORE, _AFTER = "Right before this waiting job, by its request_id.", "Right after this one."
 
@@ -176,6 +178,7 @@ class ListQuery(Schema):
     position = Count(
         load_default=None,
         allow_none=False,
+        validate=validate.Range(0, MAX_POSITION),
         metadata={
             "description": (
                 "With `status=queued`: start at the job that has so many before it in line. Not together with"

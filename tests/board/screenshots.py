@@ -102,6 +102,7 @@ async def main() -> None:
                     await page.goto(f"{service.url}/board/")
                     await live(page)
                     await expect(page.locator("#line [data-request-id]").first).to_be_visible()
+                    await expect(page.locator("#pools .host").first).to_be_visible()
                     file = IMAGES / f"board-{name}.png"
                     await page.screenshot(path=file, animations="disabled")
                     assert file.stat().st_size <= MOST_BYTES, f"{file} is larger than {MOST_BYTES} bytes"

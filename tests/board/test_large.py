@@ -4,16 +4,16 @@ import time
 
 import pytest
 from playwright.async_api import Page, expect
+from redis.asyncio import Redis
 
-from rqueue.domain.job import Draft
 from tests.board.conftest import Open
 from tests.board.driver import drag, line, live, press, row, until
-from tests.conftest import Service, new
+from tests.conftest import Service, redis_at
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 COUNT = 100_000
-BATCH = 1_000
+BATCH = 5_000
 FIRST_ROWS_SECONDS = 5.0
 # Of a page that held a row for each job there would be millions.
 MOST_NODES = 6_000
@@ -24,11 +24,33 @@ def name(number: int) -> str:
     return f"job-{number:06}"
 
 
-async def crowd(service: Service) -> None:
-    """Fill the line; those of one owner go in together, which is quick."""
-    for start in range(0, COUNT, BATCH):
-        drafts: list[Draft] = [new(name(n), f"owner-{start // BATCH}") for n in range(start, start + BATCH)]
-        await service.store.create("vm", drafts, indexed=True)
+# What create.lua writes of jobs that wait, without what it looks at: a tenth of the time.
+SEED = """
+local first, last, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+for id = first, last do
+  local name, priority = string.format("job-%06d", id - 1), string.format("%.0f", 1800000000000000 + id)
+  local rank = id * 1048576
+  local high = math.floor(rank / 4294967296)
+  local member = string.format("%06x%08x:", high, rank - high * 4294967296) .. name
+  local owner = "owner-" .. id % 20
+  redis.call("HSET", prefix .. "job:" .. name, "ID", id, "CreatedAt", priority, "UpdatedAt", priority,
+    "OwnerID", owner, "Data", '{"host_aggregate":"default"}', "Callback", "http://127.0.0.1:9/" .. name,
+    "Priority", priority, "Status", "queued", "Pool", "default", "Demand", '[[1,{"slots":1}]]', "Nonce", "1")
+  redis.call("ZADD", prefix .. "queue", priority, member)
+  redis.call("ZADD", prefix .. "pool:default", priority, member)
+  redis.call("ZADD", prefix .. "owner:" .. owner, priority, member)
+  redis.call("HSET", prefix .. "callbacks", "http://127.0.0.1:9/" .. name, name)
+end
+redis.call("SET", prefix .. "seq", last)
+"""
+
+
+async def crowd(redis: "Redis", namespace: str) -> None:
+    """Fill the line."""
+    await redis.sadd(f"{namespace}:types", "vm")
+    await redis.sadd(f"{namespace}:{{vm}}:wake", "default")
+    for first in range(1, COUNT, BATCH):
+        await redis.eval(SEED, 0, first, first + BATCH - 1, f"{namespace}:{{vm}}:")
 
 
 async def names_at(service: Service, position: int, count: int) -> list[str]:
@@ -55,8 +77,11 @@ async def bounded(page: Page) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_a_hundred_thousand_jobs_are_usable(service: Service, opened: Open) -> None:
-    await crowd(service)
+async def test_a_hundred_thousand_jobs_are_usable(
+    service: Service, opened: Open, valkey_url: str, namespace: str
+) -> None:
+    async with redis_at(valkey_url) as redis:
+        await crowd(redis, namespace)
     began = time.monotonic()
     page = await opened(service.url)
     await expect(row(page, name(0))).to_be_visible()

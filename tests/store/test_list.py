@@ -209,3 +209,65 @@ async def test_one_owner_does_not_see_another(store):
     await create(store, "b", owner_id="z")
     assert await line(store, None, "y") == ["a"]
     assert await line(store, None, "z") == ["b"]
+
+
+@pytest.mark.parametrize("position", [0, 1, 150, 249, 250, 9_999])
+async def test_a_page_begins_at_a_position(store, position):
+    names = [f"j{n}" for n in range(250)]
+    await store.create("vm", [new(name) for name in names])
+    page = await store.page("vm", "", Status.QUEUED, most=60, position=position)
+    assert [job.request_id for job in page.jobs] == names[position : position + 60]
+    assert bool(page.cursor) == (position + 60 <= 250 and position < 250)
+
+
+@pytest.mark.parametrize("search", ["NEEDLE", "needle", "eedle-1"])
+async def test_a_search_looks_at_a_page_and_goes_on(store, search):
+    await store.create("vm", [new(f"j{n}", text="hay") for n in range(PAGE + 5)] + [new("needle-1")])
+    page = await store.page("vm", search=search)
+    assert (page.jobs, bool(page.cursor)) == ([], True)
+    page = await store.page("vm", cursor=page.cursor, search=search)
+    assert ([job.request_id for job in page.jobs], page.cursor) == (["needle-1"], "")
+
+
+async def test_a_search_reads_only_so_many_bytes_at_once(real_store):
+    await real_store.create("vm", [new(f"j{n}", text="x" * 300_000) for n in range(10)])
+    looked, cursor = 0, ""
+    while True:
+        page = await real_store.page("vm", cursor=cursor, search="nowhere")
+        assert page.jobs == []
+        looked, cursor = looked + 1, page.cursor
+        if not cursor:
+            break
+    assert looked > 1
+
+
+async def test_where_jobs_of_a_page_stand_is_asked_for_all_at_once(store):
+    await declare(store)
+    await create(store, "runs", "first", "second", "goes", "ends")
+    await admit(store)
+    page = await store.page("vm")
+    await store.transition("vm", "ends", DELETE)
+    await store.move("vm", "goes", "front")
+    found = await store.standing(page.jobs)
+    assert [(job.request_id, job.position) for job in found] == [
+        ("runs", None),
+        ("first", 1),
+        ("second", 2),
+        ("goes", 0),
+    ]
+    assert found == [await store.get("vm", job.request_id) for job in found]
+    assert found[0].next_call > found[0].updated_at
+
+
+@pytest.mark.parametrize(
+    "edit", [("SET", "x"), ("ZADD", "inf", "runs"), ("ZADD", "-5", "runs"), ("ZADD", "1e300", "runs")]
+)
+async def test_a_hand_edit_of_due_hides_no_more_than_the_next_call(store, redis, namespace, edit):
+    await declare(store)
+    await create(store, "runs")
+    await admit(store)
+    key = f"{namespace}:{{vm}}:due"
+    await redis.delete(key)
+    await redis.execute_command(edit[0], key, *edit[1:])
+    job = await store.get("vm", "runs")
+    assert (job.status, job.next_call) == (Status.CALLING, None)

@@ -1,8 +1,8 @@
 // The board: who asks, which queue, and what is read again when something has happened in it.
 
-import { Refused, ask, get, isAway, jobPath, listPath, login, logout, queuePath, session, whenUnknown } from "./api.js";
-import { details } from "./details.js";
-import { anotherPlace, confirmed, help } from "./dialogs.js";
+import { actsOn } from "./acts.js";
+import { Refused, ask, get, isAway, login, logout, queuePath, session, whenUnknown } from "./api.js";
+import { help } from "./dialogs.js";
 import { at, el, say } from "./dom.js";
 import { draggable } from "./drag.js";
 import { Events } from "./events.js";
@@ -21,7 +21,7 @@ const AWAY_MS = 2000;
 const TYPING_MS = 300;
 
 const can = {};
-let line, moves, events, deliveries, live, type = "", queue = null, isOpen = false, isAsked = false;
+let line, moves, act, events, deliveries, live, type = "", queue = null, isOpen = false, isAsked = false;
 
 function tell(words, isBad = false) {
   const said = at("said");
@@ -37,7 +37,7 @@ function tellConnection() {
   const state = streaming && answering ? "live" : "away";
   const node = at("connection");
   if (node.dataset.state !== state) node.dataset.state = state;
-  say(at("connection-said"), state === "live" ? "Live" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
+  say(at("connection-said"), state === "live" ? "Live" : !type ? "No queue yet" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
 }
 
 // Do what asks the service. Where it is away that is said, and all is read again when it is back.
@@ -85,7 +85,10 @@ const refreshQueues = paced(() => trying(showQueues), SIDE_MS);
 
 const readEvents = paced(() => trying(async () => {
   if (!type) return;
-  deliveries.learn(await events.read(type));
+  const asked = type;
+  const found = await events.read(asked);
+  if (asked !== type) return readEvents();
+  deliveries.learn(found);
   deliveries.show();
 }), LINE_MS);
 
@@ -171,75 +174,6 @@ function filter() {
   if (type) trying(() => line.show(type, filters()));
 }
 
-// --- what people do ------------------------------------------------------------------------------
-
-const ACTS = {
-  front: (id) => moves.front(id),
-  back: (id) => moves.back(id),
-  up: (id) => moves.up(id),
-  down: (id) => moves.down(id),
-  to: (id) => moveTo(id),
-  details: (id) => details(type, id, tell, actsOf),
-  cancel: (id) => end(id, `Cancel ${id}?`, "It leaves the line for good; this cannot be taken back.", "Cancel the job", "cancelled"),
-  end: (id) => end(id, `End ${id}?`, "What it holds is given to the next, whether or not its owner still uses it.", "End the job", "ended"),
-  call: (id) => change(id, { status: "calling" }, "is called now"),
-  requeue: (id) => change(id, { status: "queued" }, "is back in line, at its old place"),
-  filter: (status) => { at("status").value = status; filter(); at("line-title").scrollIntoView({ block: "nearest" }); },
-};
-
-function act(name, id) {
-  const needs = { front: can.move, back: can.move, up: can.move, down: can.move, to: can.move, cancel: can.end, end: can.end };
-  if (needs[name] === false || (["up", "down", "front", "back", "to"].includes(name) && at("status").value !== "queued")) return;
-  if (name === "cancel" && line.job(id)?.Status !== "queued") name = "end";
-  trying(() => ACTS[name](id));
-}
-
-// What can be done with a job from its details: pairs of words and what they do.
-function actsOf(job) {
-  const id = job.RequestID;
-  const offer = (words, name) => [words, () => act(name, id)];
-  const status = job.Status;
-  if (status === "queued") return can.end ? [offer("Cancel…", "cancel")] : [];
-  if (!can.end) return [];
-  if (status === "calling") return [offer("Call now", "call"), offer("End…", "end")];
-  if (status === "running") return [offer("Back in line", "requeue"), offer("End…", "end")];
-  return status === "failed" || status === "expired" ? [offer("Back in line", "requeue")] : [];
-}
-
-async function change(id, body, words) {
-  await asking(id, words, () => ask("POST", jobPath(type, id), body));
-}
-
-async function end(id, title, words, action, done) {
-  if (await confirmed(title, words, action)) await asking(id, `is ${done}`, () => ask("DELETE", jobPath(type, id)));
-}
-
-async function asking(id, words, request) {
-  try {
-    await request();
-    tell(`${id} ${words}.`);
-  } catch (error) {
-    if (isAway(error)) throw error;
-    tell(`Nothing was done with ${id}: ${error.message}. What is shown is how it is now.`, true);
-  } finally {
-    refreshLine();
-    refreshSide();
-  }
-}
-
-async function moveTo(id) {
-  const place = await anotherPlace(id, queue?.counts.queued ?? line.total);
-  if (!place) return;
-  const [kind, value] = place;
-  if (kind !== "position") return moves.to(id, { [kind]: value }, `${kind === "after" ? "behind" : "before"} ${value}`);
-  const [there] = (await ask("GET", listPath(type, { status: "queued", position: value, limit: 1 }))).data;
-  const { Position: own } = await get(jobPath(type, id));
-  if (!there) return moves.back(id);
-  if (there.RequestID === id) return tell(`${id} is there already.`);
-  // Those behind its old place come one nearer.
-  return moves.to(id, { [own < value ? "after" : "before"]: there.RequestID }, `to position ${count(value)}`);
-}
-
 // --- beginning -----------------------------------------------------------------------------------
 
 async function start() {
@@ -262,6 +196,7 @@ async function start() {
   at("who").hidden = at("logout").hidden = !found.csrf;
   say(at("who"), found.csrf ? `${found.name}, ${found.role}` : "");
   at("login").hidden = true;
+  document.body.classList.remove("unknown");
   at("board").hidden = false;
   at("pools").hidden = !can.queues;
   at("undo").hidden = !can.move;
@@ -279,6 +214,7 @@ function askWho() {
   isAsked = true;
   live?.close();
   at("board").hidden = true;
+  document.body.classList.add("unknown");
   at("pause").hidden = at("logout").hidden = at("who").hidden = true;
   at("login").hidden = false;
   say(at("connection-said"), "Not logged in");
@@ -290,6 +226,8 @@ function build() {
   line.onFault = (error) => trying(() => Promise.reject(error));
   line.onQueue = showQueue;
   moves = new Moves(line, tell, readLine);
+  const acts = actsOn({ line, moves, can, tell, changed: () => { refreshLine(); refreshSide(); }, filter: (status) => { at("status").value = status; filter(); } });
+  act = (name, id) => trying(() => acts(name, id));
   events = new Events(at("events"));
   deliveries = new Deliveries(at("deliveries"), act, can);
   if (can.move) draggable(line, (id, after, before) => moves.drop(id, after, before));
@@ -317,7 +255,11 @@ function build() {
     at("filtering").setAttribute("aria-expanded", isOpen);
   });
   at("stop").addEventListener("click", () => { line.halt(); tell("Stopped: there may be more. Enter in the search field looks anew."); });
-  at("logout").addEventListener("click", () => trying(async () => { await logout(); askWho(); }));
+  at("logout").addEventListener("click", () => trying(async () => {
+    await logout();
+    // What was shown to one is not for the next.
+    location.reload();
+  }));
   document.addEventListener("visibilitychange", () => {
     // A browser has few connections to one place, and nobody looks.
     if (document.hidden) live?.close();

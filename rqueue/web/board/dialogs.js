@@ -1,6 +1,5 @@
 // Dialogs: a question, help, another place for a job.
 
-import { count } from "./format.js";
 import { el } from "./dom.js";
 import { KEYS } from "./keys.js";
 
@@ -28,16 +27,15 @@ export function help() {
 }
 
 // Where a job is to go: ["position", number], ["before", id] or ["after", id]; null for nowhere.
-export async function anotherPlace(id, total) {
-  const last = Math.max(0, total - 1);
+export async function anotherPlace(id) {
   const kind = el("select", { id: "place-kind" },
     el("option", { value: "position", text: "to position" }),
     el("option", { value: "before", text: "right before the job" }),
     el("option", { value: "after", text: "right behind the job" }));
-  const place = el("input", { id: "place", required: true, autocomplete: "off", spellcheck: "false", maxlength: 256, min: 0, max: last });
+  const place = el("input", { id: "place", required: true, autocomplete: "off", spellcheck: "false", maxlength: 256, min: 0, max: 999_999_999 });
   const adapt = () => {
     place.type = kind.value === "position" ? "number" : "text";
-    place.placeholder = kind.value === "position" ? `0 to ${count(last)}` : "its request_id";
+    place.placeholder = kind.value === "position" ? "0 is next" : "its request_id";
   };
   kind.addEventListener("change", adapt);
   adapt();

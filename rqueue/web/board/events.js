@@ -9,7 +9,7 @@ const SHOWN = 100;
 export const READ = 1000;
 
 export class Events {
-  #node; #list = el("ol", { class: "events" });
+  #node; #list = el("ol", { class: "events" }); #shown = new Set(); #early = [];
 
   constructor(section) {
     this.#node = section.querySelector(".content");
@@ -18,14 +18,23 @@ export class Events {
 
   // Read the newest anew. Returns them, oldest first.
   async read(type) {
+    this.#early = [];
     const events = await get(`${queuePath(type, "events")}?limit=${READ}`);
-    this.#list.replaceChildren(...events.slice(-SHOWN).reverse().map((event) => eventItem(event)));
+    this.#list.replaceChildren();
+    this.#shown = new Set();
+    // Those that came while it was read may be newer than what was read.
+    this.add([...events, ...this.#early]);
     return events;
   }
 
   add(events) {
-    this.#list.prepend(...events.slice(-SHOWN).reverse().map((event) => eventItem(event)));
+    this.#early.push(...events);
+    const once = [...new Map(events.map((event) => [event.id, event])).values()];
+    const fresh = once.slice(-SHOWN).filter((event) => !this.#shown.has(event.id));
+    this.#list.prepend(...fresh.reverse().map((event) => eventItem(event)));
     while (this.#list.childElementCount > SHOWN) this.#list.lastChild.remove();
+    this.#early.splice(0, this.#early.length - SHOWN);
+    this.#shown = new Set([...this.#shown, ...fresh.map((event) => event.id)].slice(-2 * SHOWN));
   }
 }
 

@@ -75,7 +75,7 @@ export class Moves {
       this.#tellUndo();
       await this.#after();
       const index = this.#line.filtered ? -1 : this.#line.indexOf(id);
-      this.#say(`${id} moved ${words}${index < 0 ? "" : `; it is number ${index} now`}.`);
+      this.#say(`${id} moved ${words}${index < 0 ? "" : `; its position is ${index} now`}.`);
     });
   }
 

@@ -18,12 +18,25 @@ export async function showPools(section, type, names, live) {
   const opened = new Set([...section.querySelectorAll("details[open]")].map((node) => node.dataset.pool));
   const found = await Promise.all(names.slice(0, POOLS).map((name) => get(queuePath(type, "pools", name)).catch((error) => ({ name, error: error.message }))));
   const held = holdings(live);
-  const cards = found.map((pool, index) => card(names[index], pool, held.get(names[index]) ?? new Map(), opened));
+  const before = last;
+  last = new Map();
+  const cards = found.map((pool, index) => kept(before, type, names[index], pool, held.get(names[index]) ?? new Map(), opened));
   replace(section, [
     ...cards,
     names.length ? null : el("p", { class: "nothing", text: "No pool is declared, so nobody is admitted." }),
     names.length > POOLS ? el("p", { class: "nothing", text: `${count(names.length - POOLS)} more pools are not shown.` }) : null,
   ]);
+}
+
+// The cards that were shown last, each with what it was made from: one of a thousand hosts takes a while to make.
+let last = new Map();
+
+function kept(before, type, name, pool, held, opened) {
+  const from = JSON.stringify([type, pool, held], (_, value) => (value instanceof Map ? [...value] : value));
+  const found = before.get(name);
+  const made = found?.from === from ? found : { from, node: card(name, pool, held, opened) };
+  last.set(name, made);
+  return made.node;
 }
 
 // pool → host → resource → owner → amount, from the jobs that are known.

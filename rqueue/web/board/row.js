@@ -36,6 +36,7 @@ export function updateRow(row, job, index) {
   const [position, , owner, asks, since, why, start] = row.children;
   row.setAttribute("aria-rowindex", index + 2);
   row.classList.toggle("fixed", job.Status !== "queued");
+  row.classList.toggle("ended", job.DeletedAt !== null);
   say(position, job.Position === undefined ? "" : count(job.Position));
   owner.firstChild.className = `swatch ${colour(job.OwnerID)}`;
   say(owner.lastChild, job.OwnerID, job.OwnerID);

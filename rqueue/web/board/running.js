@@ -95,9 +95,11 @@ function attempts(job) {
 // What a section shows, anew; a button that had the focus has it again.
 export function replace(section, children) {
   const content = section.querySelector(".content");
+  children = children.filter(Boolean);
+  if (children.length === content.childNodes.length && children.every((child, index) => child === content.childNodes[index])) return;
   const buttons = () => [...content.querySelectorAll("button, summary")];
   const name = (button) => button.getAttribute("aria-label") ?? button.textContent;
   const focused = content.contains(document.activeElement) ? name(document.activeElement) : null;
-  content.replaceChildren(...children.filter(Boolean));
+  content.replaceChildren(...children);
   if (focused !== null) buttons().find((button) => name(button) === focused)?.focus({ preventScroll: true });
 }
