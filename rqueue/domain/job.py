@@ -114,6 +114,7 @@ class Job(NamedTuple):
     traceparent: str | None = None
     words: str | None = None
     estimate: Estimate | None = None
+    next_call: int | None = None
 
     def document(self) -> dict[str, Any]:
         """The job as clients see it: the seed's fields in the seed's order, then what applies."""
@@ -146,6 +147,8 @@ class Job(NamedTuple):
             document["Attempts"] = self.attempts
         if self.last_error is not None:
             document["LastError"] = self.last_error
+        if self.next_call is not None:
+            document["NextCall"] = written(self.next_call)
         return document
 
 

@@ -135,6 +135,7 @@ def job_of(
             _estimate(fields, ahead or 0, bounds, *numbers)
             if len(numbers) == 3 and why in _IN_TURN
             else None,
+            moment_of(found("NextCall")),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise errors.StoreDamaged(

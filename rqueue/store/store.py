@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -232,10 +233,14 @@ class Store:
         cursor: str = "",
         most: int = PAGE,
         caller: Caller = ANYONE,
+        position: int | None = None,
+        search: str = "",
     ) -> Page:
         """A page of jobs in order from a cursor on: live ones, or those of a status.
 
-        Of the owner that is named, which must be one of the caller's; else of all that are.
+        Of the owner that is named, which must be one of the caller's; else of all that are. A `position`
+        is where to start among all that wait. With `search` those that have it in their request_id, owner_id
+        or Data, in small letters or capitals (of ASCII).
 
         May hold fewer than `most`, even none, before the end: only an empty cursor is the end.
         """
@@ -257,6 +262,9 @@ class Store:
                 most=min(most, PAGE),
                 looks=PAGE,
                 bytes=PAGE_BYTES,
+                position="" if position is None else position,
+                # ASCII's alone, as Lua has it.
+                search=search.encode().lower().decode(),
             )
         jobs = []
         for request_id, flat in found:
@@ -266,6 +274,23 @@ class Store:
                 # One job that a hand edit broke must not hide all others.
                 log.warning("left out of the list: %s", error.message)
         return Page(jobs, after)
+
+    async def standing(self, jobs: Sequence[Job], caller: Caller = ANYONE) -> list[Job]:
+        """Of a page, each waiting or calling job as `get` has it, all asked for at once.
+
+        One that has got another status meanwhile, or is gone, is left out.
+        """
+        return [
+            found for found in await asyncio.gather(*(self._standing(job, caller) for job in jobs)) if found
+        ]
+
+    async def _standing(self, job: Job, caller: Caller) -> Job | None:
+        if job.status not in (Status.QUEUED, Status.CALLING):
+            return job
+        with suppress(errors.JobNotFound, errors.StoreDamaged):
+            found = await self.get(job.type, job.request_id, caller)
+            return found if found.status is job.status else None
+        return None
 
     # --- what the reaper does ----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
 from rqueue.errors import (
     DuplicateCallback,
     DuplicateRequestID,
+    Forbidden,
     IllegalTransition,
     InvalidCallback,
     InvalidDemand,
@@ -33,6 +34,8 @@ from rqueue.web.operation import operation
 
 log = logging.getLogger("rqueue.web")
 
+# So many jobs one page of a search looks at.
+SEARCHED = 1000
 _JOB = shapes.ref("Job")
 _PREFER: shapes.Shape = {
     "Prefer": {
@@ -84,13 +87,24 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     asked = schemas.list_query(query(request))
     if asked["owner_id"]:
         caller.must_own(asked["owner_id"], "owner_id")
-    store, left, after = request.app[STORE], asked["limit"], asked["cursor"]
+    if (position := asked["position"]) is not None and caller.owners is not None:
+        raise Forbidden(
+            f"{caller.name} is bound to some owners, and this is about the whole line", "position"
+        )
+    store, left, after, search = request.app[STORE], asked["limit"], asked["cursor"], asked["search"]
+    # A page of a search may hold none, so that who waits for an answer does not wait for the end of the line.
+    looks = SEARCHED // PAGE if search and left is not None else -1
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     separator = b""
     while True:
         try:
             most = min(left or PAGE, PAGE)
-            page = await store.page(type_, asked["owner_id"], asked["status"], after, most, caller)
+            page = await store.page(
+                type_, asked["owner_id"], asked["status"], after, most, caller, position, search
+            )
+            jobs = page.jobs
+            if asked["standing"] == "true":
+                jobs = await store.standing(jobs, caller)
         except RqueueError as error:
             if not response.prepared:
                 raise
@@ -104,13 +118,13 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
             if request.method == "HEAD":
                 return response
             await response.write(b'{"data":[')
-        if page.jobs:
-            await response.write(separator + b",".join(orjson.dumps(job.document()) for job in page.jobs))
+        if jobs:
+            await response.write(separator + b",".join(orjson.dumps(job.document()) for job in jobs))
             separator = b","
-        after = page.cursor
+        after, position, looks = page.cursor, None, looks - 1
         if left is not None:
-            left -= len(page.jobs)
-        if not after or left == 0:
+            left -= len(jobs)
+        if not after or left == 0 or looks == 0:
             break
     tail: dict[str, Any] = {"ok": True}
     if left is not None:

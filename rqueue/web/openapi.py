@@ -188,15 +188,17 @@ def _security(method: str) -> list[dict[str, list[str]]]:
 
 
 def _good(said: Operation) -> Shape:
-    if said.data is None:
-        return {"description": "As it is.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    shape = shapes.record({"data": said.data, "ok": {"const": True}}, said.beside)
-    content: Shape = {"schema": copy.deepcopy(shape)}
-    if said.answer_examples:
-        content["examples"] = said.answer_examples
-    good: Shape = {"description": "Done.", "content": {JSON: content}}
+    content: Shape = {}
+    if said.data is not None:
+        shape = shapes.record({"data": said.data, "ok": {"const": True}}, said.beside)
+        content[JSON] = {"schema": copy.deepcopy(shape)}
+        if said.answer_examples:
+            content[JSON]["examples"] = said.answer_examples
+    for media_type, schema in (said.media or {}).items():
+        content[media_type] = {"schema": copy.deepcopy(schema)}
     if said.streams:
-        good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": shapes.TEXT}
+    good: Shape = {"description": "Done.", "content": content}
     if said.links:
         good["links"] = copy.deepcopy(said.links)
     return good

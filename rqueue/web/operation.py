@@ -17,7 +17,8 @@ _H = TypeVar("_H", bound=Handler)
 class Operation:
     """What one handler takes and answers.
 
-    data             the schema of `data` in its good answer; None where that is text
+    data             the schema of `data` in its good answer; None where that is no envelope
+    media            what its good answer may be besides: media type → schema
     status           of that answer
     beside           fields that may stand beside `data`
     streams          whether it also answers as server-sent events, where only these are accepted
@@ -31,6 +32,7 @@ class Operation:
     """
 
     data: Shape | None = None
+    media: Shape | None = None
     status: int = 200
     beside: Shape | None = None
     streams: bool = False

@@ -4,7 +4,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rqueue.domain.caller import Right
-from rqueue.web import auth, events, inbox, jobs, queues, service, simulate
+from rqueue.web import auth, board, events, inbox, jobs, queues, service, simulate
 
 # A method, a path, what does it, and the right that it takes; None where it is open to all. Handlers look
 # closer: at the type, at the owner, and at what a change is about.
@@ -25,6 +25,9 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/queues/{type}/pools/{pool}", queues.get_pool, Right.READ_QUEUES),
     ("PUT", "/queues/{type}/pools/{pool}", queues.put_pool, Right.WRITE_QUEUES),
     ("DELETE", "/queues/{type}/pools/{pool}", queues.delete_pool, Right.WRITE_QUEUES),
+    ("GET", "/board/", board.board, None),
+    ("GET", "/board/{file:[a-z]+[.][a-z]+}", board.board_file, None),
+    ("GET", "/board/vendor/{file:[a-z]+[.][a-z]+}", board.board_vendor, None),
     ("GET", "/board/session", auth.show_session, Right.READ_JOBS),
     ("GET", "/healthz", service.healthz, None),
     ("GET", "/readyz", service.readyz, None),

@@ -22,6 +22,8 @@ MAX_BATCH = 1000
 MAX_TRIED = 100
 SHORT_DATA = 1024
 MAX_LIMIT = 10_000
+# Of so many jobs it is told at once where they stand.
+MAX_STANDING = 200
 MAX_EVENTS = 1000
 # So many unknown fields are looked at; marshmallow takes half a second for a megabyte of them.
 MAX_NAMED = 40
@@ -138,6 +140,20 @@ class ListQuery(Schema):
     status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
     limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(load_default="")
+    position = Count(load_default=None, allow_none=False, metadata={"description": "With `status=queued`."})
+    search = Name(load_default="")
+    standing = Choice("false", "true", load_default="false")
+
+    @validates_schema
+    def together(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """What only makes sense with, or without, another."""
+        if data["position"] is not None:
+            if data["status"] is not Status.QUEUED:
+                raise ValidationError("expected with status=queued only: others have no position", "position")
+            if other := next((name for name in ("cursor", "owner_id", "search") if data[name]), None):
+                raise ValidationError(f"expected without {other}: it counts all that wait", "position")
+        if data["standing"] == "true" and not 0 < (data["limit"] or 0) <= MAX_STANDING:
+            raise ValidationError(f"expected with a limit of at most {MAX_STANDING}", "standing")
 
 
 class EventID(fields.String):

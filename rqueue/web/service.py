@@ -23,7 +23,10 @@ async def readyz(request: web.Request) -> web.Response:
     return answer({})
 
 
-@operation(refuses=(NotReady,))
+@operation(
+    media={"text/plain": shapes.TEXT, "application/openmetrics-text": shapes.TEXT},
+    refuses=(NotReady,),
+)
 async def metrics(request: web.Request) -> web.Response:
     """GET /metrics: what is counted and measured, in Prometheus's form or, by Accept, in OpenMetrics'."""
     caller_of(request).must_have_every_type()
@@ -31,7 +34,7 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-@operation(asks_redis=False)
+@operation(media={"application/json": {"type": "object"}}, asks_redis=False)
 async def openapi(request: web.Request) -> web.Response:
     """GET /openapi.json: this document."""
     return web.Response(body=request.app[OPENAPI], content_type="application/json")

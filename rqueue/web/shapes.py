@@ -74,6 +74,7 @@ NAME: Shape = {
     "maxLength": MAX_NAME_BYTES,
     "description": f"Any text of 1 to {MAX_NAME_BYTES} bytes of UTF-8.",
 }
+TEXT: Shape = {"type": "string"}
 NOTHING: Shape = {"type": "object", "maxProperties": 0}
 MOMENT: Shape = {"type": "string", "format": "date-time"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
@@ -166,6 +167,7 @@ JOB = record(
         ),
         "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
         "LastError": {"type": "string", "description": "Why the last call did not succeed."},
+        "NextCall": MOMENT | {"description": "Of a calling job, in *get*: when it is called again."},
     },
     examples=[
         {

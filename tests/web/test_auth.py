@@ -156,7 +156,7 @@ async def test_each_role_may_do_its_part_with_the_rest(
 
 
 async def test_every_route_but_the_open_ones_asks_who_one_is(api: Guarded) -> None:
-    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout"}
+    open_to_all = {"/healthz", "/readyz", "/openapi.json", "/board/login", "/board/logout", "/board/"}
     for method, path, handler, right in (*ROUTES, *LOGIN_ROUTES):
         assert (path in open_to_all) == (right is None)
         assert RIGHTS[handler] is right
@@ -348,6 +348,14 @@ async def test_a_cursor_of_one_s_own_making_finds_no_job_of_another(api: Guarded
         cursor = base64.urlsafe_b64encode(place.encode()).decode()
         answer = await api.ask("client", "GET", f"/v1/vm/?limit=9&cursor={cursor}")
         assert [one["RequestID"] for one in answer.data] == found
+
+
+async def test_a_list_shows_who_is_bound_to_owners_no_other_by_its_search_or_position(api: Guarded) -> None:
+    await api.service.store.create("vm", [new("a", OWN), new("ax", OTHER)])
+    for query in ("?search=a&limit=9", "?limit=9&standing=true"):
+        assert [one["RequestID"] for one in (await api.ask("client", "GET", f"/v1/vm/{query}")).data] == ["a"]
+    answer = await api.ask("client", "GET", "/v1/vm/?status=queued&position=0&limit=9")
+    assert (answer.status, error_of(answer)["field"]) == (403, "position")
 
 
 async def test_events_say_who_did_it(api: Guarded, real_redis: Any, namespace: str) -> None:

@@ -175,3 +175,79 @@ async def test_a_list_that_cannot_be_finished_is_cut_and_not_ended(service, real
 async def test_what_is_given_twice_is_refused(service):
     answer = await ask(service, "GET", "/v1/vm/?owner_id=a&owner_id=b")
     assert refused(answer, 422, "invalid", "owner_id") == "given twice"
+
+
+async def test_a_list_starts_at_a_position_of_the_line(service, crowd):
+    for position in (0, 1, 99, 100, 777, 1499):
+        listed = await names(service, f"?status=queued&position={position}&limit=120")
+        assert listed == crowd[position : position + 120]
+    assert await names(service, "?status=queued&position=1490") == crowd[1490:]
+    assert await names(service, "?status=queued&position=1500&limit=5") == []
+    first = (await ask(service, "GET", "/v1/vm/?status=queued&position=700&limit=30")).json
+    assert await names(service, f"?status=queued&limit=9&cursor={first['next']}") == crowd[730:739]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("position=1", "position"),
+        ("status=running&position=1", "position"),
+        ("status=queued&position=1&owner_id=x", "position"),
+        ("status=queued&position=1&search=x", "position"),
+        ("status=queued&position=1&cursor=OjA6MDA6YQ==", "position"),
+        ("status=queued&position=-1", "position"),
+        ("status=queued&position=1e3", "position"),
+        ("standing=true", "standing"),
+        ("standing=true&limit=201", "standing"),
+        ("standing=yes&limit=2", "standing"),
+        ("search=", "search"),
+        ("search=" + "x" * 257, "search"),
+    ],
+)
+async def test_what_does_not_go_together_is_named(service, query, field):
+    refused(await ask(service, "GET", f"/v1/vm/?{query}"), 422, "invalid", field)
+
+
+async def test_each_of_a_list_says_where_it_stands_as_in_get(service, every_status):
+    for query in ("limit=200", "status=queued&limit=200", "status=queued&position=1&limit=1"):
+        listed = (await ask(service, "GET", f"/v1/vm/?{query}&standing=true")).data
+        assert listed == [
+            (await ask(service, "GET", f"/v1/vm/{found['RequestID']}")).data for found in listed
+        ]
+        assert [found["RequestID"] for found in listed] == await names(service, f"?{query}")
+    calling = (await ask(service, "GET", "/v1/vm/?status=calling&limit=1&standing=true")).data
+    assert calling[0]["NextCall"] > calling[0]["UpdatedAt"]
+    assert "NextCall" not in (await ask(service, "GET", "/v1/vm/?status=calling&limit=1")).data[0]
+
+
+async def test_a_search_looks_into_names_owners_and_data_whatever_the_case(service):
+    await ask(
+        service,
+        "POST",
+        "/v1/vm/",
+        [
+            job("Apple-1"),
+            job("b", owner_id="appLe"),
+            job("c", data={"note": {"deep": ["an APPLE a day"]}}),
+            job("d", callback="apple-never"),
+            job("%d.[a-z]*", data={"note": "Zürich"}),
+        ],
+    )
+    assert await names(service, "?search=aPPle") == ["Apple-1", "b", "c"]
+    assert await names(service, "?search=apple&owner_id=appLe&status=queued") == ["b"]
+    assert await names(service, "?search=%25d.%5B") == ["%d.[a-z]*"]
+    assert await names(service, "?search=Z%C3%BCRICH") == ["%d.[a-z]*"]
+    assert await names(service, "?search=nothing") == []
+
+
+async def test_a_page_of_a_search_ends_after_so_many_that_it_looked_at(service, crowd):
+    said = (await ask(service, "GET", "/v1/vm/?search=1499&limit=3")).json
+    assert crowd.index("1499") < 1000
+    assert [found["RequestID"] for found in said["data"]] == ["1499"]
+    assert said["next"] is not None
+    said = (await ask(service, "GET", "/v1/vm/?search=nowhere&limit=3")).json
+    assert said["data"] == []
+    assert said["next"] is not None
+    pages = await walk(service, "search=77&limit=3")
+    assert together(pages) == [name for name in crowd if "77" in name]
+    assert max(map(len, pages)) == 3

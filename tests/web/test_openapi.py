@@ -76,7 +76,8 @@ def test_every_route_that_is_served_is_in_it_and_no_other(routes: Any) -> None:
 
 def test_a_handler_says_what_it_is_by_its_docstring_and_what_it_takes_by_its_operation() -> None:
     for method, path, handler, _ in ALL:
-        written = path.replace("{path:.+}", "<anything>").replace("{", "<").replace("}", ">")
+        written = path.replace("{path:.+}", "<anything>")
+        written = re.sub(r"{(\w+)(:[^}]*)?}", r"<\1>", written)
         assert (handler.__doc__ or "").startswith(f"{method} {written}: ")
         assert handler in OPERATIONS
 
@@ -146,7 +147,7 @@ def test_the_fields_of_what_is_answered_are_there() -> None:
     moment, place = 5, ("n",)
     full = Job(
         *(1, moment, moment, moment, "d", "vm", "y", "{}", "abc", 5, Status.QUEUED, "p", place, 1, "x", "a"),
-        *(moment, 0, 0, Reason.BEHIND, None, "words", Estimate(moment, moment, moment, 9, 9.0)),
+        *(moment, 0, 0, Reason.BEHIND, None, "words", Estimate(moment, moment, moment, 9, 9.0), moment),
     )
     assert list(full.document()) == list(schemas["Job"]["properties"])
     live = Pool("p", {}, source="openstack", found_by={"aggregate": "a"})

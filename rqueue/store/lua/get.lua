@@ -1,9 +1,9 @@
 -- get: one job, and where a waiting one stands.
 --
--- KEYS    queue settings heads pools observed source_errors job: pool: releases:
+-- KEYS    queue settings heads pools observed source_errors due job: pool: releases:
 -- NEEDS   clock order owners job live
 -- ARGV    request_id stale_after owners now
--- REPLY   the job's fields, then for a waiting job: position, ahead, reason, its pool's bounds where the reason is
+-- REPLY   the job's fields, of a calling one with NextCall (µs), then for a waiting job: position, ahead, reason, its pool's bounds where the reason is
 --         another for a job that is beyond them, else "", and numbers for the reason's words; or where there may be an
 --         estimate the moment, what its pool released, a line each, and the demands of some of those ahead, evenly
 --         spaced
@@ -19,7 +19,12 @@ local map, fields = all_fields(request_id)
 local job = whole(request_id, map)
 if not job then return { "job_not_found" } end
 local position = job.Status == "queued" and redis.call("ZRANK", queue, job.member)
-if not position then return { "ok", fields } end
+if not position then
+  local at = job.Status == "calling" and forgive(redis.pcall("ZSCORE", due, request_id))
+  at = type(at) == "string" and finite(at)
+  if at then fields[#fields + 1], fields[#fields + 2] = "NextCall", text(at * 1000) end
+  return { "ok", fields }
+end
 -- A rank among a million costs 7 µs, most of it misses of the cache; where all that wait are of one pool there is but one.
 local pool = pool_ .. job.Pool
 local alone = redis.call("ZCARD", pool) == redis.call("ZCARD", queue)
