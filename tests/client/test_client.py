@@ -155,6 +155,18 @@ async def test_lists_are_read_page_by_page(client, monkeypatch):
         break
 
 
+async def test_lists_are_searched_and_say_where_each_stands(client, monkeypatch):
+    monkeypatch.setattr(clients, "PAGE", 2)
+    monkeypatch.setattr(clients, "STANDING_PAGE", 2)
+    await post(client, "1x", "2", "3", "4x", "5x")
+    found = [job async for job in client.jobs("vm", search="X")]
+    assert [job.request_id for job in found] == ["1x", "4x", "5x"]
+    assert [job.position for job in found] == [None] * 3
+    standing = [job async for job in client.jobs("vm", standing=True, limit=3)]
+    assert [(job.position, job.ahead) for job in standing] == [(0, 0), (1, 1), (2, 2)]
+    assert standing[0].reason == "no_pool: pool default is not declared"
+
+
 async def test_queues_and_pools(client):
     queue = await client.configure("a/b", {"paused": True, "retention": 5})
     assert (queue.type, queue.queued, queue.pools, queue.error) == ("a/b", 0, (), None)
