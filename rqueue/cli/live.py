@@ -9,7 +9,7 @@ import click
 
 from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.jobs import STANDING, filters, listed
-from rqueue.cli.names import TYPE, request_ids
+from rqueue.cli.names import NAME, TYPE, request_ids
 from rqueue.cli.output import Table, clean
 from rqueue.cli.screen import keep_showing, until_ended
 from rqueue.cli.words import EVENT_COLUMNS, JOB_COLUMNS, event_row, job_row
@@ -84,6 +84,7 @@ async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
 @click.option(
     "--job",
     "request_id",
+    type=NAME,
     metavar="ID",
     shell_complete=request_ids,
     help="What happened to this job, kept as long as the job.",
