@@ -11,7 +11,7 @@ from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.jobs import STANDING, filters, listed
 from rqueue.cli.names import NAME, TYPE, request_ids
 from rqueue.cli.output import Table, clean
-from rqueue.cli.screen import keep_showing, until_ended
+from rqueue.cli.screen import is_away, keep_showing, until_ended
 from rqueue.cli.words import EVENT_COLUMNS, JOB_COLUMNS, event_row, job_row
 from rqueue.client import Client, Event, Failed, Job
 
@@ -38,9 +38,16 @@ async def watch(ask: Asking, type_: str, **chosen: str | None) -> int:
     last = deque(await ask.client.last_events(type_, BEFORE), maxlen=BEFORE)
 
     async def follow() -> None:
-        async for event in ask.client.events(type_, after=last[-1].id if last else None):
-            last.append(event)
-            woken.set()
+        while True:
+            try:
+                async for event in ask.client.events(type_, after=last[-1].id if last else None):
+                    last.append(event)
+                    woken.set()
+            except Failed as error:
+                # The client itself waits for a service that goes away once it has answered.
+                if not is_away(error):
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def draw() -> list[str]:
         return await _line(ask, type_, chosen, list(last))
