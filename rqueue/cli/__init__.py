@@ -4,6 +4,7 @@ What commands end with is the same everywhere, see docs/cli.md: 0 done, 1 the an
 not answered, 130 by Ctrl-C, 141 since nobody reads.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -102,6 +103,9 @@ class Main(click.Group):
         ]
 
     def invoke(self, ctx: click.Context) -> Any:
+        if sys.stdout is None:
+            # Closed by who started it.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         if hasattr(sys.stdout, "reconfigure"):
             # A name that the terminal's encoding does not have must not end a list.
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -110,12 +114,17 @@ class Main(click.Group):
                 return super().invoke(ctx)
             finally:
                 sys.stdout.flush()
-        except BrokenPipeError:
-            # What is still to be written at the end of the process would complain again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(UNREAD)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            # What is still to be written at the end of the process would complain again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.EPIPE:
+                sys.exit(UNREAD)
+            click.echo(f"rqueue: cannot write: {error.strerror}", err=True)
+            sys.exit(2)
 
     @staticmethod
     def _helps() -> dict[str, str]:

@@ -18,6 +18,7 @@ from rqueue.errors import Refused
 
 # The answer is no; or it was wrongly asked, or not answered.
 NO, UNASKED = 1, 2
+FORBIDDEN = 403
 # A short restart is over by then, and nobody waits long for a service that is not there.
 TRIES = 3
 # Answers of something else than the service, or of none.

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from rqueue.cli.asking import Asking, amounts, asks, each, is_no, read_json, told
-from rqueue.cli.names import TYPE, TYPES
+from rqueue.cli.names import NAME, TYPE, TYPES
 from rqueue.cli.names import pools as pool_names
 from rqueue.cli.output import Cell, Column, Out, Table, age, bar, clean
 from rqueue.client import Failed, Pool
@@ -20,7 +20,7 @@ _PLACED = (Column("JOB", least=12), Column("OWNER", least=8), Column("POOL", lea
 
 @click.command()
 @TYPE
-@click.argument("pool", metavar="[POOL]", required=False, shell_complete=pool_names)
+@click.argument("pool", metavar="[POOL]", type=NAME, required=False, shell_complete=pool_names)
 @asks
 async def pools(ask: Asking, type_: str, pool: str | None) -> int:
     """Show pools: what their hosts have, and what is used."""
@@ -154,7 +154,7 @@ async def _paused(ask: Asking, types_: Sequence[str], paused: bool) -> int:
 @click.option(
     "--move",
     "moves",
-    nargs=2,
+    type=(NAME, NAME),
     multiple=True,
     metavar="ID WHERE",
     help="WHERE is front, back, after:ID, before:ID or a priority; again for more, one after the other.",
@@ -162,7 +162,7 @@ async def _paused(ask: Asking, types_: Sequence[str], paused: bool) -> int:
 @click.option(
     "--host",
     "hosts",
-    nargs=3,
+    type=(NAME, NAME, NAME),
     multiple=True,
     metavar="POOL HOST AMOUNTS",
     help="What a host would have, such as VCPU=64,Memory=2Gi; gone takes it away. Again for more.",
@@ -170,12 +170,12 @@ async def _paused(ask: Asking, types_: Sequence[str], paused: bool) -> int:
 @click.option(
     "--job",
     "jobs",
-    nargs=3,
+    type=(NAME, NAME, NAME),
     multiple=True,
     metavar="ID OWNER AMOUNTS",
     help="A new job of one instance, such as VCPU=4; - asks for one slot. Again for more.",
 )
-@click.option("--pool", metavar="POOL", help="Look at this pool only.")
+@click.option("--pool", type=NAME, metavar="POOL", help="Look at this pool only.")
 @click.option(
     "-f", "--file", help="All that as the API has it, in JSON, before what options say; - reads it."
 )

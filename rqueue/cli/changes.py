@@ -8,7 +8,7 @@ import click
 import orjson
 
 from rqueue.cli.asking import Asking, amounts, asks, each, read_json, read_text
-from rqueue.cli.names import ID, IDS, TYPE, request_ids
+from rqueue.cli.names import ID, IDS, NAME, TYPE, request_ids
 from rqueue.cli.output import clean
 from rqueue.cli.words import place
 from rqueue.client import Failed, Job
@@ -26,9 +26,9 @@ Change = Callable[[str], Awaitable[Job]]
 
 @click.command()
 @TYPE
-@click.option("--id", "request_id", metavar="ID", help="Its name; without it the job gets one.")
-@click.option("--owner", "owner_id", metavar="OWNER", help="Whose it is.")
-@click.option("--callback", metavar="URL", help="Whom to call when its turn has come.")
+@click.option("--id", "request_id", type=NAME, metavar="ID", help="Its name; without it the job gets one.")
+@click.option("--owner", "owner_id", type=NAME, metavar="OWNER", help="Whose it is.")
+@click.option("--callback", type=NAME, metavar="URL", help="Whom to call when its turn has come.")
 @click.option(
     "--instance",
     "instances",
@@ -36,8 +36,13 @@ Change = Callable[[str], Awaitable[Job]]
     metavar="AMOUNTS",
     help="What one instance takes of one host, such as VCPU=4,Memory=8192; again for more of them.",
 )
-@click.option("--pool", help="The pool to wait for; without it the project, the owner or the queue decides.")
-@click.option("--project", help="The project that it is for.")
+@click.option(
+    "--pool",
+    type=NAME,
+    metavar="POOL",
+    help="The pool to wait for; without it the project, the owner or the queue decides.",
+)
+@click.option("--project", type=NAME, help="The project that it is for.")
 @click.option("--data", metavar="JSON", help="What else the job says of itself; @FILE reads it from a file.")
 @click.option("--priority", type=int, help="Behind those that have this priority; without it: the last.")
 @click.option(
@@ -179,8 +184,12 @@ async def back(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: b
 @click.command()
 @TYPE
 @IDS
-@click.option("--after", metavar="ID", shell_complete=request_ids, help="Right behind this waiting job.")
-@click.option("--before", metavar="ID", shell_complete=request_ids, help="Right before this waiting job.")
+@click.option(
+    "--after", type=NAME, metavar="ID", shell_complete=request_ids, help="Right behind this waiting job."
+)
+@click.option(
+    "--before", type=NAME, metavar="ID", shell_complete=request_ids, help="Right before this waiting job."
+)
 @click.option("--priority", type=int, help="Behind those that have this priority.")
 @DRY
 @asks

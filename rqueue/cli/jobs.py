@@ -7,7 +7,7 @@ import click
 import orjson
 
 from rqueue.cli.asking import Asking, asks
-from rqueue.cli.names import ID, TYPE, types
+from rqueue.cli.names import ID, NAME, TYPE, types
 from rqueue.cli.output import STYLES, Column, Table, age, at, clean, now, span
 from rqueue.cli.words import EVENT_COLUMNS, JOB_COLUMNS, asked, event_row, job_row, pool_of
 from rqueue.client import Event, Job, Queue
@@ -31,20 +31,22 @@ QUEUE_COLUMNS = (
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that choose jobs of a list: owner_id, status and search."""
     for option in (
-        click.option("--search", metavar="TEXT", help="Only jobs with this in their ID, owner or data."),
+        click.option(
+            "--search", type=NAME, metavar="TEXT", help="Only jobs with this in their ID, owner or data."
+        ),
         click.option(
             "--status",
             type=click.Choice([status.value for status in Status]),
             help="Only these; without it those that wait or run.",
         ),
-        click.option("--owner", "owner_id", metavar="OWNER", help="Only the jobs of this owner."),
+        click.option("--owner", "owner_id", type=NAME, metavar="OWNER", help="Only the jobs of this owner."),
     ):
         command = option(command)
     return command
 
 
 @click.command()
-@click.argument("type_", metavar="[TYPE]", required=False, shell_complete=types)
+@click.argument("type_", metavar="[TYPE]", type=NAME, required=False, shell_complete=types)
 @filters
 @click.option("--limit", type=click.IntRange(1), help="So many jobs; without it as many as the screen shows.")
 @click.option("--all", "all_", is_flag=True, help="All jobs, as where the output is no terminal.")

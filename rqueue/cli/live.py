@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from rqueue.cli.asking import Asking, asks
+from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.jobs import STANDING, filters, listed
-from rqueue.cli.names import TYPE, request_ids
+from rqueue.cli.names import NAME, TYPE, request_ids
 from rqueue.cli.output import Table, clean
-from rqueue.cli.screen import keep_showing, until_ended
+from rqueue.cli.screen import is_away, keep_showing, until_ended
 from rqueue.cli.words import EVENT_COLUMNS, JOB_COLUMNS, event_row, job_row
-from rqueue.client import Event, Job
+from rqueue.client import Client, Event, Failed, Job
 
 # Where nothing is heard of, it is looked at all the same: ages grow.
 LOOK_SECONDS = 5.0
@@ -38,9 +38,16 @@ async def watch(ask: Asking, type_: str, **chosen: str | None) -> int:
     last = deque(await ask.client.last_events(type_, BEFORE), maxlen=BEFORE)
 
     async def follow() -> None:
-        async for event in ask.client.events(type_, after=last[-1].id if last else None):
-            last.append(event)
-            woken.set()
+        while True:
+            try:
+                async for event in ask.client.events(type_, after=last[-1].id if last else None):
+                    last.append(event)
+                    woken.set()
+            except Failed as error:
+                # The client itself waits for a service that goes away once it has answered.
+                if not is_away(error):
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def draw() -> list[str]:
         return await _line(ask, type_, chosen, list(last))
@@ -55,13 +62,23 @@ async def _line(ask: Asking, type_: str, chosen: Mapping[str, Any], last: list[E
     # Beside them and the jobs there are a line about the queue, the titles, and an empty one before each.
     room = max(1, min(STANDING, height - 4 - len(below)))
     pages = ask.client.pages(type_, limit=room, standing=True, **chosen)
-    queue, jobs = await asyncio.gather(ask.client.queue(type_), _all_of(pages))
-    state = ", paused" if queue.settings.get("paused") else ""
-    head = f"{clean(type_)}: {queue.queued} wait, {queue.running} run{state}"
+    head, jobs = await asyncio.gather(_counted(ask.client, type_), _all_of(pages))
     above = [ask.out.paint(head, "bold"), "", *Table(ask.out, *JOB_COLUMNS).lines([*map(job_row, jobs)])]
     # Titles would take the place of an event.
     events = [*Table(ask.out, *EVENT_COLUMNS).lines([*map(event_row, below)])][1:]
     return above + [""] * (height - len(above) - len(events)) + events
+
+
+async def _counted(client: Client, type_: str) -> str:
+    try:
+        queue = await client.queue(type_)
+    except Failed as error:
+        if error.status != FORBIDDEN:
+            raise
+        # Who may see some of the jobs need not see how many there are.
+        return clean(type_)
+    state = ", paused" if queue.settings.get("paused") else ""
+    return f"{clean(type_)}: {queue.queued} wait, {queue.running} run{state}"
 
 
 async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
@@ -74,6 +91,7 @@ async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
 @click.option(
     "--job",
     "request_id",
+    type=NAME,
     metavar="ID",
     shell_complete=request_ids,
     help="What happened to this job, kept as long as the job.",

@@ -52,9 +52,25 @@ async def _pools(client: Any, type_: str, incomplete: str) -> list[str]:
     return list((await client.queue(type_)).pools)
 
 
+class _Name(click.ParamType[str]):
+    """A name of a type, a job, an owner or a pool; an empty one would be another path."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail("expected UTF-8", param, ctx)
+        return value or self.fail("expected a name, which is not empty", param, ctx)
+
+
+NAME = _Name()
 types, request_ids, pools = _completer(_types), _completer(_request_ids), _completer(_pools)
 
-TYPE = click.argument("type_", metavar="TYPE", shell_complete=types)
-TYPES = click.argument("types_", metavar="TYPE...", nargs=-1, required=True, shell_complete=types)
-ID = click.argument("request_id", metavar="ID", shell_complete=request_ids)
-IDS = click.argument("request_ids", metavar="ID...", nargs=-1, required=True, shell_complete=request_ids)
+TYPE = click.argument("type_", metavar="TYPE", type=NAME, shell_complete=types)
+TYPES = click.argument("types_", metavar="TYPE...", type=NAME, nargs=-1, required=True, shell_complete=types)
+ID = click.argument("request_id", metavar="ID", type=NAME, shell_complete=request_ids)
+IDS = click.argument(
+    "request_ids", metavar="ID...", type=NAME, nargs=-1, required=True, shell_complete=request_ids
+)

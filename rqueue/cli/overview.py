@@ -8,7 +8,7 @@ import click
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqueue import metrics
-from rqueue.cli.asking import Asking, asks
+from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.capacity import style_of
 from rqueue.cli.jobs import AROUND
 from rqueue.cli.output import Cell, Column, Table, bar, now, span
@@ -19,7 +19,6 @@ from rqueue.domain.job import ENDED
 # Rates are those of the last minute, from so many events at the most.
 RATE_SECONDS = 60.0
 EVENTS = 200
-FORBIDDEN = 403
 COLUMNS = (
     Column("QUEUE", least=8),
     Column("WAIT", right=True),

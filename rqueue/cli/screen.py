@@ -41,7 +41,7 @@ async def keep_showing(out: Out, draw: Draw, seconds: float, woken: asyncio.Even
                 try:
                     lines = await draw()
                 except Failed as error:
-                    if not _is_away(error):
+                    if not is_away(error):
                         raise
                     lines[0] = out.paint(clean(f"away: {error.message}"), "red")
 
@@ -64,5 +64,6 @@ async def until_ended(*work: Work) -> None:
         task.result()
 
 
-def _is_away(error: Failed) -> bool:
+def is_away(error: Failed) -> bool:
+    """Whether it may be there again soon."""
     return error.status in (0, 408, 429) or error.status >= 500

@@ -67,7 +67,11 @@ class Terminal:
             while not all(text in self.shown[after:] for text in texts):
                 assert self.process.returncode is None, self.shown
                 self.changed.clear()
-                await self.changed.wait()
+                ended = asyncio.ensure_future(self.process.wait())
+                changed = asyncio.ensure_future(self.changed.wait())
+                await asyncio.wait((ended, changed), return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                changed.cancel()
 
     async def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
