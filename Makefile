@@ -124,7 +124,7 @@ $(VENV)/.documenting: $(VENV)/.installed
 	&& touch $@ || { rm -rf .venv-placement; echo "could not: what needs it is left out"; }
 
 # What Debian has for the tests and the benchmark. Where it cannot be installed, what needs it is left out and says so.
-DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus faketime:faketime
+DEBIAN := redis-server:redis-server redis-benchmark:redis-tools wrk:wrk strip:binutils promtool:prometheus faketime:faketime chromium:chromium
 
 debian:
 	@missing=; for pair in $(DEBIAN); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; done; \

@@ -63,6 +63,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip("NOT TRIED without --thorough: others try some of it"))
 
 
+@pytest.fixture
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether to break things as often as for docs/reliability.md, which takes a while."""
+    return bool(request.config.getoption("--thorough"))
+
+
 def _debian_redis() -> str | None:
     return shutil.which("redis-server")
 

@@ -19,7 +19,7 @@ import requests
 PYTHON = Path(__file__).parents[1] / ".venv-keystone" / "bin" / "python"
 MANAGE = PYTHON.with_name("keystone-manage")
 INSTALLED = PYTHON.parents[1] / ".installed"
-START_SECONDS = 60
+START_SECONDS = 120
 REGION = "here"
 PASSWORD = "a password for nothing else"
 # Keystone reads the command line too, and wants none.

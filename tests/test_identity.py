@@ -440,6 +440,11 @@ async def test_a_real_cluster_says_who_an_account_is(monkeypatch: pytest.MonkeyP
 # --- Keystone -------------------------------------------------------------------------------------------
 
 
+def starting(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Whichever of them is the first waits until Keystone has started: up to a minute on a busy machine."""
+    return pytest.mark.slow(pytest.mark.timeout(240)(test))
+
+
 @pytest.fixture(scope="session")
 def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keystones.Keystone]:
     if not keystones.INSTALLED.exists():
@@ -464,7 +469,7 @@ def member(keystone: keystones.Keystone) -> tuple[str, str, str]:
     return project, user, keystone.token(user, {"project": {"id": project}})
 
 
-@pytest.mark.slow
+@starting
 async def test_a_member_s_project_is_its_owner(cloud: Api, keystone: keystones.Keystone) -> None:
     (project, _, token), (other, _, foreign) = member(keystone), member(keystone)
     made = await cloud.ask(token, "POST", body=job("a", owner_id=project))
@@ -484,7 +489,7 @@ async def test_a_member_s_project_is_its_owner(cloud: Api, keystone: keystones.K
     assert (await cloud.ask(cloud.admin, path="/v1/vm/a")).status == 200
 
 
-@pytest.mark.slow
+@starting
 async def test_tokens_that_speak_for_no_project_are_not_known(
     cloud: Api, keystone: keystones.Keystone
 ) -> None:
@@ -525,7 +530,7 @@ async def test_tokens_that_speak_for_no_project_are_not_known(
         refused(await cloud.ask(token), 401, "unauthenticated")
 
 
-@pytest.mark.slow
+@starting
 async def test_a_token_that_has_ended_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     keystone: keystones.Keystone,
@@ -555,7 +560,7 @@ async def test_a_token_that_has_ended_is_refused(
             await until(refused_)
 
 
-@pytest.mark.slow
+@starting
 async def test_a_role_that_implies_it_will_do(cloud: Api, keystone: keystones.Keystone) -> None:
     project = keystone.project()
     scope = {"project": {"id": project}}
@@ -565,7 +570,7 @@ async def test_a_role_that_implies_it_will_do(cloud: Api, keystone: keystones.Ke
     assert (session["role"], session["owners"]) == ("client", [project])
 
 
-@pytest.mark.slow
+@starting
 async def test_everybody_may_ask_about_their_own_token(keystone: keystones.Keystone) -> None:
     """By Keystone's own policy, which is why the service has no account there."""
     project = keystone.project()

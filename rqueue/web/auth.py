@@ -31,7 +31,7 @@ from rqueue.errors import (
 )
 from rqueue.identity import REVIEW_SECONDS, REVIEWS_AT_ONCE, Identity, Review
 from rqueue.tokens import Tokens, digest_of
-from rqueue.web import shapes
+from rqueue.web import examples, shapes
 from rqueue.web.answers import answer, body, names
 from rqueue.web.operation import operation
 
@@ -208,27 +208,48 @@ AUTH: web.AppKey[Auth] = web.AppKey("AUTH", Auth)
 
 _SESSION = shapes.record(
     {
-        "name": {"type": "string"},
-        "role": {"type": "string", "enum": list(Role)},
-        "rights": shapes.list_of({"type": "string", "enum": list(Right)}),
-        "types": shapes.or_null(shapes.list_of({"type": "string"}, description="null is all.")),
-        "owners": shapes.or_null(shapes.list_of({"type": "string"}, description="null is all.")),
-        "csrf": {"type": "string", "description": "For X-CSRF-Token; empty for who comes by no cookie."},
-    }
+        "name": shapes.text("Whose token it is; empty where nobody has to say who they are."),
+        "role": {"type": "string", "enum": list(Role), "description": "What it is."},
+        "rights": shapes.list_of({"type": "string", "enum": list(Right)}, description="What it may do."),
+        "types": shapes.or_null(shapes.list_of(shapes.TEXT, description="Of these types; null is all.")),
+        "owners": shapes.or_null(shapes.list_of(shapes.TEXT, description="For these owners; null is all.")),
+        "csrf": shapes.text("For X-CSRF-Token; empty for who comes by no cookie."),
+    },
+    title="Session",
 )
 
 
 @operation(
     data=_SESSION,
     body=shapes.record(
-        {"token": {"type": "string", "minLength": 1, "maxLength": MAX_TOKEN_BYTES}},
+        {
+            "token": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_TOKEN_BYTES,
+                "description": "As it would go in Authorization.",
+            }
+        },
         additionalProperties=False,
     ),
+    headers={
+        "X-Forwarded-Proto": {
+            "type": "string",
+            "description": "Of a proxy that ends TLS: with `https` the cookie is for HTTPS only.",
+            "examples": ["https"],
+        }
+    },
+    body_examples={"a token": {"value": {"token": "rq_yWSdW0tFptqs39M_3hP56pa"}}},
+    answer_examples={"an operator": examples.answered(examples.SESSION | {"csrf": "5d41402abc4b2a76"})},
     refuses=(Unauthenticated, RateLimited, IdentityUnavailable),
     asks_redis=False,
 )
 async def login(request: web.Request) -> web.Response:
-    """POST /board/login: a token for the board's cookie, `{"token": …}`."""
+    """POST /board/login: a token for the board's cookie, `{"token": …}`.
+
+    The cookie is out of reach of scripts, and ends with the token, or after 12 hours. The answer is the
+    session.
+    """
     if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
         # What no page elsewhere can send without being asked first.
         raise web.HTTPUnsupportedMediaType(text="expected application/json")
@@ -250,16 +271,30 @@ async def login(request: web.Request) -> web.Response:
     return response
 
 
-@operation(data=_SESSION, asks_redis=False)
+@operation(
+    data=_SESSION,
+    answer_examples={"an operator": examples.answered(examples.SESSION)},
+    asks_redis=False,
+)
 async def show_session(request: web.Request) -> web.Response:
-    """GET /board/session: who the caller is, what it may do, and the token against forged requests."""
+    """GET /board/session: who the caller is, what it may do, and the token against forged requests.
+
+    Where nobody has to say who they are, it is an admin without a name.
+    """
     token, by_cookie = _shown(request)
     return answer(_session(caller_of(request), token if by_cookie else ""))
 
 
-@operation(data=shapes.NOTHING, asks_redis=False)
+@operation(
+    data=shapes.NOTHING,
+    answer_examples={"gone": examples.answered({})},
+    asks_redis=False,
+)
 async def logout(request: web.Request) -> web.Response:
-    """POST /board/logout: take the cookie away."""
+    """POST /board/logout: take the cookie away.
+
+    The token itself stays good.
+    """
     response = answer({})
     response.del_cookie(COOKIE, httponly=True, samesite="Strict")
     return response

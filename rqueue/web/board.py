@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from rqueue.errors import Missing
 from rqueue.web import shapes
 from rqueue.web.assets import Assets
 from rqueue.web.operation import operation
@@ -12,19 +13,28 @@ _VENDOR = Assets("board/vendor", img_src="'self' data:")
 _SCRIPTS: shapes.Shape = {"text/javascript": shapes.TEXT, "text/css": shapes.TEXT}
 
 
-@operation(media={"text/html": shapes.TEXT}, asks_redis=False)
+@operation(media={"text/html": shapes.TEXT}, unchanged=True, asks_redis=False)
 async def board(request: web.Request) -> web.Response:
-    """GET /board/: the web board, a page for browsers."""
+    """GET /board/: the web board, a page for browsers.
+
+    It holds nothing secret: what it shows it asks this service for, as any client.
+    """
     return _PAGE.answer(request, "index.html")
 
 
-@operation(media=_SCRIPTS, statuses=(404,), asks_redis=False)
+@operation(media=_SCRIPTS, unchanged=True, refuses=(Missing,), asks_redis=False)
 async def board_file(request: web.Request) -> web.Response:
-    """GET /board/<file>: a file of that page."""
+    """GET /board/<file>: a file of that page.
+
+    Its scripts and styles.
+    """
     return _PAGE.answer(request, request.match_info["file"])
 
 
-@operation(media={"text/javascript": shapes.TEXT}, statuses=(404,), asks_redis=False)
+@operation(media={"text/javascript": shapes.TEXT}, unchanged=True, refuses=(Missing,), asks_redis=False)
 async def board_vendor(request: web.Request) -> web.Response:
-    """GET /board/vendor/<file>: a file of that page that others wrote."""
+    """GET /board/vendor/<file>: a file of that page that others wrote.
+
+    As they published it.
+    """
     return _VENDOR.answer(request, request.match_info["file"])

@@ -8,7 +8,7 @@ from aiohttp import web
 from rqueue import metrics
 from rqueue.domain.event import Wanted, is_id
 from rqueue.errors import Invalid, JobNotFound, RateLimited
-from rqueue.web import schemas, shapes
+from rqueue.web import examples, schemas, shapes
 from rqueue.web.answers import answer, query
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import FEEDS, STILL_KNOWN, STORE
@@ -31,18 +31,29 @@ _EVENT = shapes.ref("Event")
 @operation(
     data=shapes.list_of(_EVENT),
     beside={"next": {"type": ["string", "null"], "description": "`before` of the page of older ones."}},
-    streams=True,
+    answer_examples={
+        "the newest": examples.answered([examples.EVENT], next=examples.EVENT["id"]),
+        "the oldest": examples.answered([examples.EVENT], next=None),
+    },
+    # Where only these are accepted.
+    media={STREAM: shapes.TEXT},
     query=schemas.EventsQuery,
     headers={
         "Last-Event-ID": {
             "type": "string",
-            "description": "Of a stream: go on behind this one, before `after`.",
+            "description": "Of a stream: go on behind this event; it counts more than `after`.",
+            "examples": [examples.EVENT["id"]],
         }
     },
     refuses=(RateLimited,),
 )
 async def list_events(request: web.Request) -> web.StreamResponse:
-    """GET /queues/<type>/events: what happened in a type, the newest events or, as it happens, a stream."""
+    """GET /queues/<type>/events: what happened in a type, the newest events or, as it happens, a stream.
+
+    A list has the oldest of them first. With `Accept: text/event-stream` they come as events: `id`
+    is the event's, `data` the event as JSON, and a comment comes at least every 15 s. Who was away goes on with
+    `Last-Event-ID`; where what came next is gone, the first event is `missed`.
+    """
     (type_,), caller = typed(request), caller_of(request)
     asked = schemas.events_query(query(request))
     if asked["owner_id"]:
@@ -99,9 +110,16 @@ async def _stream(request: web.Request, follower: Follower) -> web.StreamRespons
     return response
 
 
-@operation(data=shapes.list_of(_EVENT), refuses=(JobNotFound,))
+@operation(
+    data=shapes.list_of(_EVENT),
+    refuses=(JobNotFound,),
+    answer_examples={"a move": examples.answered([examples.EVENT])},
+)
 async def list_job_events(request: web.Request) -> web.Response:
-    """GET /v1/<type>/<request_id>/events: what happened to a job, the oldest first."""
+    """GET /v1/<type>/<request_id>/events: what happened to a job, the oldest first.
+
+    They are kept as long as the job.
+    """
     type_, request_id = typed(request)
     events = await request.app[STORE].events.of_job(type_, request_id, caller_of(request))
     return answer([event.document() for event in events])

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from rqueue.errors import Forbidden
-from rqueue.web import shapes
+from rqueue.web import examples, shapes
 from rqueue.web.answers import answer, content
 from rqueue.web.auth import caller_of
 from rqueue.web.context import STORE
@@ -22,10 +22,15 @@ from rqueue.web.operation import operation
 KEPT = 1000
 BODY_KEPT = 16 * 1024
 VALUE_KEPT = 1024
-SHOWN = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
-@operation(data=shapes.NOTHING, refuses=(Forbidden,), statuses=(413,))
+@operation(
+    data=shapes.NOTHING,
+    headers={name: shapes.text(said) for name, said in shapes.SIGNED.items()},
+    refuses=(Forbidden,),
+    statuses=(413,),
+    answer_examples={"taken": examples.answered({})},
+)
 async def take_inbox(request: web.Request) -> web.Response:
     """POST /inbox/<anything>: take a callback; only the headers of the webhook scheme are of interest.
 
@@ -39,7 +44,7 @@ async def take_inbox(request: web.Request) -> web.Response:
         "headers": {
             name.lower(): _text(value[:VALUE_KEPT])
             for name, value in request.headers.items()
-            if name.lower() in SHOWN
+            if name.lower() in shapes.SIGNED
         },
         "body": (await content(request)).decode(errors="replace")[:BODY_KEPT],
     }
@@ -51,16 +56,20 @@ async def take_inbox(request: web.Request) -> web.Response:
     data=shapes.list_of(
         shapes.record(
             {
-                "at": shapes.MOMENT,
-                "path": {"type": "string"},
-                "headers": shapes.map_of({"type": "string"}),
-                "body": {"type": "string"},
+                "at": shapes.MOMENT | {"description": "When it arrived."},
+                "path": shapes.text("Where it arrived."),
+                "headers": shapes.map_of(shapes.TEXT, description="Those of the webhook scheme."),
+                "body": shapes.text("Its body, cut where it is long."),
             }
         )
-    )
+    ),
+    answer_examples={"one": examples.answered([examples.ARRIVED])},
 )
 async def show_inbox(request: web.Request) -> web.Response:
-    """GET /inbox/: the last callbacks that the service sent to itself, newest first."""
+    """GET /inbox/: the last callbacks that the service sent to itself, newest first.
+
+    At most 1,000. It is there on the embedded server only, for trying out.
+    """
     caller_of(request).must_have_every_type()
     shown: list[Any] = []
     for arrived in await request.app[STORE].arrivals():

@@ -26,7 +26,7 @@ from rqueue.errors import (
     UnknownField,
 )
 from rqueue.store.store import PAGE
-from rqueue.web import schemas, shapes
+from rqueue.web import examples, schemas, shapes
 from rqueue.web.answers import answer, body, query
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import CHECK_CALLBACK, CLAIM, FOLLOW, STORE, TRACES, WAKE
@@ -40,7 +40,7 @@ _JOB = shapes.ref("Job")
 _PREFER: shapes.Shape = {
     "Prefer": {
         "type": "string",
-        "description": "`return=representation` has the job itself as the answer.",
+        "description": "With `return=representation` the answer is the job itself.",
         "examples": ["return=representation"],
     }
 }
@@ -52,18 +52,46 @@ _LINKS: shapes.Shape = {
     }
     for name in ("get_job", "change_job", "delete_job")
 }
+_BODY: shapes.Shape = {
+    "request_id": "d",
+    "owner_id": "y",
+    "data": {"instances": [{"VCPU": 1, "Memory": 1, "Disk": 1}], "project": "project id"},
+    "callback": "https://portal.example/called/d",
+}
+_CHANGED: shapes.Shape = {
+    "as usual": examples.answered({}),
+    "the job, where the client prefers it": examples.answered(examples.CANCELLED),
+}
 _CALLED: shapes.Shape = {
     "job.admitted": {
         "{$request.body#/callback}": {
             "post": {
+                "operationId": "job_admitted",
                 "summary": "The job's turn has come, and it holds what it asked for",
+                "description": (
+                    "Sent by the service, signed by the Standard Webhooks scheme, at least once, and always"
+                    " with the same webhook-id for one admission."
+                ),
+                "tags": ["jobs"],
+                "security": [],
                 "parameters": [
-                    {"in": "header", "name": name, "required": True, "schema": {"type": "string"}}
-                    for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+                    {
+                        "in": "header",
+                        "name": name,
+                        "required": True,
+                        "description": said,
+                        "schema": {"type": "string"},
+                    }
+                    for name, said in shapes.SIGNED.items()
                 ],
                 "requestBody": {
                     "required": True,
-                    "content": {"application/json": {"schema": shapes.ref("Called")}},
+                    "content": {
+                        "application/json": {
+                            "schema": shapes.ref("Called"),
+                            "examples": {"admitted": {"value": examples.CALLED}},
+                        }
+                    },
                 },
                 "responses": {
                     "2XX": {"description": "It runs."},
@@ -80,9 +108,19 @@ _CALLED: shapes.Shape = {
     data=shapes.list_of(_JOB),
     beside={"next": {"type": ["string", "null"], "description": "With `limit`: the next page's cursor."}},
     query=schemas.ListQuery,
+    answer_examples={
+        "all": examples.answered([examples.RUNNING, examples.WAITING]),
+        "the first page": examples.answered([examples.RUNNING], next="MTgwMDAwMDAwMDEwMTMyMjpj"),
+    },
 )
 async def list_jobs(request: web.Request) -> web.StreamResponse:
-    """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page."""
+    """GET /v1/<type>/: live jobs in order, or those of a status; streamed page by page.
+
+    Without a status these are all jobs that have not ended, calling and running ones too, in one order by
+    priority. Ended jobs are listed by their status only, in the order in which they ended. Pages neither
+    repeat nor skip a job that did not move. An answer that breaks off without its last bracket means that
+    Redis went away.
+    """
     (type_,), caller = typed(request), caller_of(request)
     asked = schemas.list_query(query(request))
     if asked["owner_id"]:
@@ -144,7 +182,13 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
         ]
     },
     query=schemas.DryQuery,
-    headers={"traceparent": {"type": "string", "description": "For a trace of the job's way."}},
+    headers={
+        "traceparent": {
+            "type": "string",
+            "description": "The trace that the job's way is a part of, as W3C's Trace Context has it.",
+            "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+        }
+    },
     refuses=(
         UnknownField,
         InvalidDemand,
@@ -154,20 +198,25 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
         QueueFull,
     ),
     body_examples={
-        "seed": {
-            "value": {
-                "request_id": "d",
-                "owner_id": "y",
-                "data": {"instances": [{"VCPU": 1, "Memory": 1, "Disk": 1}], "project": "project id"},
-                "callback": "abc",
-            }
-        }
+        "one": {"value": _BODY},
+        "an array": {"value": [_BODY, {**_BODY, "request_id": "e", "callback": f"{_BODY['callback']}2"}]},
+    },
+    answer_examples={
+        "one": examples.answered(examples.WAITING),
+        "an array": examples.answered([examples.WAITING]),
+        "tried only": examples.answered(examples.NEXT),
     },
     links=_LINKS,
     callbacks=_CALLED,
 )
 async def create_jobs(request: web.Request) -> web.Response:
-    """POST /v1/<type>/: one job, or a list of them of which all are created or none."""
+    """POST /v1/<type>/: one job, or a list of them of which all are created or none.
+
+    Each `request_id`, and each `callback`, may be there once within the type until the job is purged. Who got
+    no answer sends the same again: 409 `duplicate_request_id` for the own request_id means that it is kept.
+    Without a priority a job is last in line. Once its turn has come and what it asks for is free, its
+    callback is called.
+    """
     (type_,) = typed(request)
     traces = request.app[TRACES]
     if traces is None or "traceparent" not in request.headers:
@@ -198,16 +247,27 @@ async def _create(request: web.Request, type_: str, traceparent: str = "") -> we
     return answer(documents if indexed else documents[0], 201)
 
 
-@operation(data=_JOB, refuses=(JobNotFound,))
+@operation(
+    data=_JOB,
+    refuses=(JobNotFound,),
+    answer_examples={
+        "waiting": examples.answered(examples.NEXT),
+        "running": examples.answered(examples.RUNNING),
+    },
+)
 async def get_job(request: web.Request) -> web.Response:
-    """GET /v1/<type>/<request_id>: one job, and where it stands."""
+    """GET /v1/<type>/<request_id>: one job, and where it stands.
+
+    A waiting job says how many are before it, why it waits, and when it will start, where that can be told.
+    An ended one can be read until its queue's `retention` is over.
+    """
     type_, request_id = typed(request)
     job = await request.app[STORE].get(type_, request_id, caller_of(request))
     return answer(job.document())
 
 
 @operation(
-    data={"oneOf": [shapes.NOTHING, _JOB]},
+    data={"oneOf": [_JOB, shapes.NOTHING]},
     body=shapes.ref("ChangeBody"),
     query=schemas.DryQuery,
     headers=_PREFER,
@@ -223,15 +283,21 @@ async def get_job(request: web.Request) -> web.Response:
         DuplicateCallback,
     ),
     body_examples={
-        "seed": {"value": {"priority": 83334}},
+        "a priority": {"value": {"priority": 83334}},
         "to the front": {"value": {"position": "front"}},
         "between": {"value": {"after": "x", "before": "y"}},
         "give back": {"value": {"status": "done"}},
+        "ask for something else": {"value": {"data": {"instances": [{"VCPU": 2}]}}},
     },
-    answer_examples={"seed": {"value": {"data": {}, "ok": True}}},
+    answer_examples=_CHANGED | {"tried only": examples.answered(examples.NEXT)},
 )
 async def change_job(request: web.Request) -> web.Response:
-    """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for."""
+    """POST /v1/<type>/<request_id>: move it, change its status, or what it asks for.
+
+    One way at a time: to where it is to stand, what its status is to be, or what it asks for and whom it
+    calls. Only waiting jobs move, and only they can ask for something else; one that already stands where it
+    is asked to go stays as it is. What its status does not allow is 409 `illegal_transition`.
+    """
     (type_, request_id), caller, store = typed(request), caller_of(request), request.app[STORE]
     asked = schemas.change(await body(request))
     if "status" in asked:
@@ -257,13 +323,18 @@ async def change_job(request: web.Request) -> web.Response:
 
 
 @operation(
-    data={"oneOf": [shapes.NOTHING, _JOB]},
+    data={"oneOf": [_JOB, shapes.NOTHING]},
     query=schemas.DryQuery,
     headers=_PREFER,
     refuses=(UnknownField, JobNotFound, IllegalTransition),
+    answer_examples=_CHANGED,
 )
 async def delete_job(request: web.Request) -> web.Response:
-    """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one."""
+    """DELETE /v1/<type>/<request_id>: cancel a waiting job, release a running one.
+
+    What a calling or running job holds goes to the next in line. It can still be read, and its names stay
+    taken, until its queue's `retention` is over.
+    """
     type_, request_id = typed(request)
     return await _transition(request, type_, request_id, DELETE)
 

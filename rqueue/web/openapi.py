@@ -5,6 +5,7 @@ be refused for. What only one handler takes and answers is said where that is, b
 """
 
 import copy
+import inspect
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -18,7 +19,7 @@ from marshmallow.fields import Field
 
 from rqueue import __version__, errors
 from rqueue.domain.caller import Right
-from rqueue.web import auth, schemas, shapes
+from rqueue.web import auth, examples, schemas, shapes
 from rqueue.web.answers import HEADERS, STATUSES
 from rqueue.web.middleware import CODES
 from rqueue.web.operation import OPERATIONS, Operation
@@ -31,6 +32,11 @@ UNSEEN = (errors.Refused, errors.LostClaim, errors.SourceUnavailable)
 
 # What any request may be answered before it is anybody's.
 OF_CONNECTIONS = (408, 414, 431)
+# What goes with some refusals.
+SENT: Shape = {
+    "Retry-After": {"type": "integer", "description": "Try again after so many seconds."},
+    "WWW-Authenticate": {"type": "string", "description": "`Bearer`."},
+}
 
 Kind = type[errors.RqueueError]
 
@@ -56,9 +62,22 @@ TAGS = {
     "inbox": ("inbox", "The service's own receiver of callbacks, for trying out."),
 }
 SERVICE = ("service", "The service itself.")
+# What the names in paths are.
+NAMES: Shape = {
+    "type": shapes.named("The queue's type.", "vm"),
+    "request_id": shapes.named("The job's name within its type.", "d"),
+    "pool": shapes.named("The pool's name within its type.", "p1"),
+    "file": {"description": "The file's name.", "examples": ["index.html"]},
+    "path": {"description": "Anything.", "examples": ["called/d"]},
+}
 SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "openstack": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A token: `Authorization: Bearer …`."},
+    "openstack": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Auth-Token",
+        "description": "A token, as OpenStack's clients have it.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -78,7 +97,13 @@ SCHEMES = {
 def document(routes: Sequence[tuple[str, str, Handler, Right | None]], guarded: bool) -> bytes:
     """The document of a service with these routes, as JSON; `guarded` where one has to say who one is."""
     plugin = MarshmallowPlugin(schema_name_resolver=lambda schema: schema.__name__)
-    spec = APISpec("rqueue", __version__, VERSION, [plugin], info={"description": ABOUT})
+    spec = APISpec(
+        *("rqueue", __version__, VERSION, [plugin]),
+        info={"description": ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        servers=[{"url": "/", "description": "The service that answered this."}],
+        # Each operation says for itself what it takes.
+        security=[],
+    )
     converter = plugin.converter
     assert converter is not None  # noqa: S101 - the specification made it
     plugin.map_to_openapi_type(schemas.Priority, "integer", "int64")  # type: ignore[no-untyped-call]
@@ -90,12 +115,18 @@ def document(routes: Sequence[tuple[str, str, Handler, Right | None]], guarded: 
     spec.components.schema("ChangeBody", _one_of(fields, schemas.ChangeBody.WAYS))
     for name, scheme in SCHEMES.items() if guarded else ():
         spec.components.security_scheme(name, scheme)
-    for tag, said in dict([*TAGS.values(), SERVICE]).items():
-        spec.tag({"name": tag, "description": said})
+    for tag, about in dict([*TAGS.values(), SERVICE]).items():
+        spec.tag({"name": tag, "description": about})
+    refused: set[str] = set()
     for method, path, handler, right in routes:
         plain = re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
         made = _operation(method, path, handler, right if guarded else None, guarded)
         spec.path(plain, operations={method.lower(): made})
+        for status, said in made["responses"].items():
+            if int(status) >= 400:
+                refused.update(said["content"][JSON]["examples"])
+    for code in sorted(refused):
+        spec.components.example(code, examples.refused(code, codes()[code][1]))
     return orjson.dumps(spec.to_dict())
 
 
@@ -137,7 +168,8 @@ def _as_it_is(self: object, field: Field[Any], ret: Shape) -> Shape:
 def _one_of(fields: Shape, ways: Sequence[set[str]]) -> Shape:
     def way(names: set[str]) -> Shape:
         ordered = {name: shape for name, shape in fields.items() if name in names}
-        return shapes.record(ordered, additionalProperties=False)
+        title = f"Change{'And'.join(name.capitalize() for name in ordered)}"
+        return shapes.record(ordered, title=title, additionalProperties=False)
 
     return {"description": "One of the ways to change a job.", "oneOf": [way(names) for names in ways]}
 
@@ -147,13 +179,16 @@ def _operation(
 ) -> dict[str, Any]:
     said = OPERATIONS[handler]
     first = path.split("/")[1]
-    summary = (handler.__doc__ or "").split("\n")[0].partition(": ")[2].rstrip(".")
+    line, _, body = inspect.cleandoc(handler.__doc__ or "").partition("\n")
+    summary = line.partition(": ")[2].rstrip(".")
+    who = [] if right is None else [f"For who may {right}."]
     made: dict[str, Any] = {
         "operationId": handler.__name__,
         "summary": summary[:1].upper() + summary[1:],
+        "description": "\n\n".join([*body.strip().split("\n\n"), *who]),
         "tags": [TAGS.get(first, SERVICE)[0]],
         "parameters": _parameters(path, said),
-        "responses": {str(said.status): _good(said), **_refusals(method, said, right, "{" in path)},
+        "responses": {**_good(said), **_refusals(method, said, right, bool(re.search(r"{\w+}", path)))},
     }
     if said.body is not None:
         content: Shape = {"schema": copy.deepcopy(said.body)}
@@ -164,22 +199,28 @@ def _operation(
         made["callbacks"] = copy.deepcopy(said.callbacks)
     if guarded:
         made["security"] = [] if right is None else _security(method)
-    if right is not None:
-        made["description"] = f"For who may {right}."
     return made
 
 
 def _parameters(path: str, said: Operation) -> list[Any]:
     found: list[Any] = []
-    for name, pattern in re.findall(r"{(\w+)(:[^}]*)?}", path):
-        # One with a pattern of its own is no name.
-        schema = {"type": "string", "minLength": 1} if pattern else dict(shapes.NAME)
-        found.append({"in": "path", "name": name, "required": True, "schema": schema})
+    for name, pattern in re.findall(r"{(\w+):?([^}]*)}", path):
+        schema = shapes.TEXT | {"pattern": f"^{pattern}$"} if pattern else shapes.NAME
+        found.append({"in": "path", "name": name, "required": True, **_described(schema | NAMES[name])})
     if said.query is not None:
         found.append({"in": "query", "schema": said.query})
     for name, schema in (said.headers or {}).items():
-        found.append({"in": "header", "name": name, "schema": dict(schema)})
+        found.append({"in": "header", "name": name, **_described(schema)})
+    if said.unchanged:
+        known = shapes.text("The ETag of the one that the client has.") | {"examples": ['"5d41402abc4b2a76"']}
+        found.append({"in": "header", "name": "If-None-Match", **_described(known)})
     return found
+
+
+def _described(schema: Shape) -> Shape:
+    """The schema of a parameter, with what it says of itself beside it."""
+    rest = {name: value for name, value in schema.items() if name != "description"}
+    return {"description": schema["description"], "schema": rest}
 
 
 def _security(method: str) -> list[dict[str, list[str]]]:
@@ -196,12 +237,16 @@ def _good(said: Operation) -> Shape:
             content[JSON]["examples"] = said.answer_examples
     for media_type, schema in (said.media or {}).items():
         content[media_type] = {"schema": copy.deepcopy(schema)}
-    if said.streams:
-        content["text/event-stream"] = {"schema": shapes.TEXT}
-    good: Shape = {"description": "Done.", "content": content}
+    good: Shape = {"description": "Created." if said.status == 201 else "Done.", "content": content}
     if said.links:
         good["links"] = copy.deepcopy(said.links)
-    return good
+    if not said.unchanged:
+        return {str(said.status): good}
+    etag = {
+        "ETag": {"description": "Changes with what is answered.", "required": True, "schema": shapes.TEXT}
+    }
+    unchanged = {"description": "It is the one that the client has.", "headers": etag}
+    return {str(said.status): good | {"headers": etag}, "304": unchanged}
 
 
 def _refusals(method: str, said: Operation, right: Right | None, has_names: bool) -> Shape:
@@ -229,12 +274,9 @@ def _refusals(method: str, said: Operation, right: Right | None, has_names: bool
 
 
 def _refusal(status: int, codes: list[str]) -> Shape:
-    of_code = {"type": "object", "properties": {"code": {"enum": codes}}}
-    schema = {"allOf": [shapes.ref("Error"), {"type": "object", "properties": {"error": of_code}}]}
-    refusal: Shape = {"description": ", ".join(codes), "content": {JSON: {"schema": schema}}}
+    shown = {code: {"$ref": f"#/components/examples/{code}"} for code in codes}
+    content = {JSON: {"schema": shapes.ref("Error"), "examples": shown}}
+    refusal: Shape = {"description": ", ".join(f"`{code}`" for code in codes), "content": content}
     if status in HEADERS:
-        refusal["headers"] = {
-            name: {"required": True, "schema": {"type": "integer" if name == "Retry-After" else "string"}}
-            for name in HEADERS[status]
-        }
+        refusal["headers"] = {name: {"required": True, **_described(SENT[name])} for name in HEADERS[status]}
     return refusal

@@ -1,4 +1,8 @@
-"""What a handler says of itself for the OpenAPI document, beyond what follows from its route."""
+"""What a handler says of itself for the OpenAPI document, beyond what follows from its route.
+
+Its docstring says the rest: what comes first is the summary, and the paragraphs below are the description, in
+words for who calls it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +25,12 @@ class Operation:
     media            what its good answer may be besides: media type → schema
     status           of that answer
     beside           fields that may stand beside `data`
-    streams          whether it also answers as server-sent events, where only these are accepted
     body             the schema of its body, a marshmallow one or JSON Schema
     query            the marshmallow schema of its query
     headers          those that it reads: name → schema
     refuses          errors beyond those that follow from the route: names in a path, a body, a token, Redis
     statuses         those of HTTP itself that it may answer, beyond those that follow
+    unchanged        whether it answers 304 to who has it already
     asks_redis       whether it does
     body_examples, answer_examples, links and callbacks are as OpenAPI has them.
     """
@@ -35,12 +39,12 @@ class Operation:
     media: Shape | None = None
     status: int = 200
     beside: Shape | None = None
-    streams: bool = False
     body: type[Schema] | Shape | None = None
     query: type[Schema] | None = None
     headers: Shape | None = None
     refuses: tuple[type[RqueueError], ...] = ()
     statuses: tuple[int, ...] = ()
+    unchanged: bool = False
     asks_redis: bool = True
     body_examples: Shape | None = None
     answer_examples: Shape | None = None

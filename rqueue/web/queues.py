@@ -19,7 +19,7 @@ from rqueue.errors import (
 )
 from rqueue.store.answers import Queue
 from rqueue.store.store import Store
-from rqueue.web import shapes
+from rqueue.web import examples, shapes
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import READ_SOURCE, STORE, WAKE
@@ -27,11 +27,18 @@ from rqueue.web.operation import operation
 
 TYPES_AT_ONCE = 32
 _QUEUE, _POOL = shapes.ref("Queue"), shapes.ref("Pool")
+_SHOWN = {"as it is": examples.answered(examples.QUEUE)}
 
 
-@operation(data=shapes.list_of({"oneOf": [_QUEUE, shapes.ref("DamagedQueue")]}))
+@operation(
+    data=shapes.list_of({"oneOf": [_QUEUE, shapes.ref("DamagedQueue")]}),
+    answer_examples={"one of them damaged": examples.answered([examples.DAMAGED, examples.QUEUE])},
+)
 async def list_queues(request: web.Request) -> web.Response:
-    """GET /queues/: every queue there is, of those that the caller may use; a damaged one says what is."""
+    """GET /queues/: every queue there is, of those that the caller may use; a damaged one says what is.
+
+    Each with its settings, how many jobs it has, and the names of its pools, all at once.
+    """
     store, types = request.app[STORE], caller_of(request).types
     found = [type_ for type_ in await store.types() if types is None or type_ in types]
     shown: list[dict[str, Any]] = []
@@ -49,15 +56,31 @@ async def _shown(store: Store, type_: str) -> dict[str, Any]:
         return {"type": type_, "error": {"code": error.code, "message": error.message}}
 
 
-@operation(data=_QUEUE)
+@operation(data=_QUEUE, answer_examples=_SHOWN)
 async def get_queue(request: web.Request) -> web.Response:
-    """GET /queues/<type>: one queue; one that nobody has used yet has the defaults."""
+    """GET /queues/<type>: one queue; one that nobody has used yet has the defaults.
+
+    Its settings, how many jobs it has, and the names of its pools.
+    """
     return answer(_document(await request.app[STORE].queue(*typed(request))))
 
 
-@operation(data=_QUEUE, body=shapes.ref("Settings"), refuses=(UnknownField, WrongSource))
+@operation(
+    data=_QUEUE,
+    body=shapes.ref("Settings"),
+    refuses=(UnknownField, WrongSource),
+    body_examples={
+        "pause": {"value": {"paused": True}},
+        "a lease, and no limit": {"value": {"lease_seconds": 3600, "max_queued": None}},
+    },
+    answer_examples=_SHOWN,
+)
 async def put_queue(request: web.Request) -> web.Response:
-    """PUT /queues/<type>: change the settings that are named; null gives one its default back."""
+    """PUT /queues/<type>: change the settings that are named; null gives one its default back.
+
+    The others stay as they are. Settings other than `paused` are for who may change queues and pools. The
+    answer is the whole queue.
+    """
     (type_,), caller, store = typed(request), caller_of(request), request.app[STORE]
     asked = await _object(request)
     for name in asked:
@@ -68,9 +91,20 @@ async def put_queue(request: web.Request) -> web.Response:
     return answer(_document(await store.queue(type_)))
 
 
-@operation(data=_POOL, refuses=(PoolNotFound,))
+@operation(
+    data=_POOL,
+    refuses=(PoolNotFound,),
+    answer_examples={
+        "declared": examples.answered(examples.POOL),
+        "live": examples.answered(examples.LIVE),
+    },
+)
 async def get_pool(request: web.Request) -> web.Response:
-    """GET /queues/<type>/pools/<pool>: its hosts with capacity, used and free."""
+    """GET /queues/<type>/pools/<pool>: its hosts with capacity, used and free.
+
+    With how many jobs wait for it, what each owner may hold and holds, and of a live pool what its source
+    sees used, and when.
+    """
     return answer((await request.app[STORE].pool(*typed(request))).document())
 
 
@@ -78,9 +112,20 @@ async def get_pool(request: web.Request) -> web.Response:
     data=_POOL,
     body=shapes.ref("PoolBody"),
     refuses=(UnknownField, InvalidDemand, ProjectTaken, PoolNotFound, WrongSource),
+    body_examples={
+        "declared": {"value": {"hosts": examples.HOSTS, "projects": ["project id"]}},
+        "with quotas": {"value": {"hosts": examples.HOSTS, "quotas": {"*": {"VCPU": 8}}}},
+        "from OpenStack": {"value": {"aggregate": "gpu-hosts"}},
+        "from Kubernetes": {"value": {"selector": "gpu=true"}},
+    },
+    answer_examples={"declared": examples.answered(examples.POOL)},
 )
 async def put_pool(request: web.Request) -> web.Response:
-    """PUT /queues/<type>/pools/<pool>: say what its hosts are, in place of what was said before."""
+    """PUT /queues/<type>/pools/<pool>: say what its hosts are, in place of what was said before.
+
+    Or how its queue's source finds them. What runs on a host that is gone goes on, and is charged to it. The
+    answer is the whole pool.
+    """
     type_, name = typed(request)
     store = request.app[STORE]
     pool = pools.read(name, await _object(request))
@@ -91,9 +136,16 @@ async def put_pool(request: web.Request) -> web.Response:
     return answer((await store.pool(type_, name)).document())
 
 
-@operation(data=shapes.NOTHING, refuses=(PoolNotFound,))
+@operation(
+    data=shapes.NOTHING,
+    refuses=(PoolNotFound,),
+    answer_examples={"forgotten": examples.answered({})},
+)
 async def delete_pool(request: web.Request) -> web.Response:
-    """DELETE /queues/<type>/pools/<pool>: forget it; what runs there goes on."""
+    """DELETE /queues/<type>/pools/<pool>: forget it; what runs there goes on.
+
+    What waits for it waits with the reason `no_pool`, until there is a pool of this name again.
+    """
     type_, name = typed(request)
     await request.app[STORE].delete_pool(type_, name, caller_of(request))
     return answer({})

@@ -33,6 +33,8 @@ ROUTES: tuple[Route, ...] = (
     ("GET", "/readyz", service.readyz, None),
     ("GET", "/metrics", service.metrics, Right.READ_QUEUES),
     ("GET", "/openapi.json", service.openapi, None),
+    ("GET", "/docs/", service.show_docs, None),
+    ("GET", "/docs/{file}", service.get_docs_file, None),
 )
 # Only where one has to say who one is.
 LOGIN_ROUTES: tuple[Route, ...] = (

@@ -35,11 +35,12 @@ _CURSOR = re.compile(
 
 
 class Name(fields.String):
-    """A non-empty string of at most so many bytes."""
+    """A non-empty string of at most so many bytes; `said` is what it names."""
 
-    def __init__(self, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
-        said = {"minLength": 1, "maxLength": most, "description": f"1 to {most} bytes of UTF-8."}
-        super().__init__(metadata=said, **kwargs)
+    def __init__(self, said: str, most: int = MAX_NAME_BYTES, **kwargs: Any) -> None:
+        description = f"{said} 1 to {most} bytes of UTF-8."
+        metadata = {"minLength": 1, "maxLength": most, "description": description}
+        super().__init__(metadata=metadata, **kwargs)
         self._most = most
 
     def accepts(self, value: Any) -> bool:
@@ -57,8 +58,9 @@ class Name(fields.String):
 class Priority(fields.Field[int]):
     """A whole number that a double holds exactly."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}, **kwargs)
+    def __init__(self, said: str, **kwargs: Any) -> None:
+        bounds = {"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY}
+        super().__init__(metadata={**bounds, "description": said}, **kwargs)
 
     def accepts(self, value: Any) -> bool:
         """Whether the value is read, and as it is."""
@@ -79,11 +81,12 @@ class Map(fields.Dict):
 
 
 class Choice(fields.String):
-    """One of some words."""
+    """One of some words; `said` is what they choose."""
 
-    def __init__(self, *choices: str, **kwargs: Any) -> None:
+    def __init__(self, *choices: str, said: str, **kwargs: Any) -> None:
         expected = f"expected {', '.join(choices[:-1])} or {choices[-1]}"
-        super().__init__(validate=validate.OneOf(choices, error=expected), **kwargs)
+        one_of = validate.OneOf(choices, error=expected)
+        super().__init__(validate=one_of, metadata={"description": said}, **kwargs)
         self._choices = choices
 
     def accepts(self, value: Any) -> bool:
@@ -100,26 +103,41 @@ class Count(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+_NAMED = "The job's name, which no other of its type has."
+_OWNED = "Whose it is."
+_CALLED = (
+    "The URL that is called when its turn has come, which no other job of its type has. One that is not"
+    " absolute is resolved against `RQUEUE_CALLBACK_BASE_URL`."
+)
+_PLACED = "Behind those that have this priority; the smallest goes first."
+_SENT = "To the front of the line, or to its back."
+_ASKED = (
+    "`running` confirms a call, or renews the lease; `done` gives the capacity back; `queued` puts a running,"
+    " failed or expired job back in line at its old place."
+)
+_BEFORE, _AFTER = "Right before this waiting job, by its request_id.", "Right after this one."
+
+
 class JobBody(Schema):
     """The body of a create."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
-    callback = Name(MAX_CALLBACK_BYTES, required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class ChangeBody(Schema):
     """The body of a change: one of the ways to change a job."""
 
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
-    status = Choice("running", "done", "queued")
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
+    status = Choice("running", "done", "queued", said=_ASKED)
     data = Map()
-    callback = Name(MAX_CALLBACK_BYTES)
+    callback = Name(_CALLED, MAX_CALLBACK_BYTES)
 
     WAYS = (
         *({"priority"}, {"position"}, {"before"}, {"after"}, {"before", "after"}),
@@ -136,13 +154,46 @@ class ChangeBody(Schema):
 class ListQuery(Schema):
     """The query of a list."""
 
-    owner_id = Name(load_default="")
-    status = fields.Enum(Status, by_value=True, load_default=None, allow_none=False)
-    limit = Count(load_default=None, allow_none=False, validate=validate.Range(1, MAX_LIMIT))
-    cursor = fields.String(load_default="")
-    position = Count(load_default=None, allow_none=False, metadata={"description": "With `status=queued`."})
-    search = Name(load_default="")
-    standing = Choice("false", "true", load_default="false")
+    owner_id = Name("Only the jobs of this owner.", load_default="")
+    status = fields.Enum(
+        Status,
+        by_value=True,
+        load_default=None,
+        allow_none=False,
+        metadata={"description": "Only jobs of this status, ended ones too. Without it all live jobs."},
+    )
+    limit = Count(
+        load_default=None,
+        allow_none=False,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={
+            "description": "At most so many, and `next` beside them. Without it all of them, streamed."
+        },
+    )
+    cursor = fields.String(
+        load_default="", metadata={"description": "`next` of the page before, to go on from there."}
+    )
+    position = Count(
+        load_default=None,
+        allow_none=False,
+        metadata={
+            "description": (
+                "With `status=queued`: start at the job that has so many before it in line. Not together with"
+                " `cursor`, `owner_id` or `search`."
+            )
+        },
+    )
+    search = Name(
+        "Only jobs in whose request_id, owner_id or Data this is, in whatever case. With `limit` a page may"
+        " be empty before the end.",
+        load_default="",
+    )
+    standing = Choice(
+        "false",
+        "true",
+        load_default="false",
+        said=f"With `true`, and a `limit` of at most {MAX_STANDING}, each waiting job as *get* has it.",
+    )
 
     @validates_schema
     def together(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -159,8 +210,9 @@ class ListQuery(Schema):
 class EventID(fields.String):
     """The ID of an event, in a query."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(load_default="", metadata={"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$"}, **kwargs)
+    def __init__(self, said: str, **kwargs: Any) -> None:
+        metadata = {"pattern": "^[0-9]{1,20}(-[0-9]{1,20})?$", "description": said}
+        super().__init__(load_default="", metadata=metadata, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not is_id(value):
@@ -171,21 +223,26 @@ class EventID(fields.String):
 class EventsQuery(Schema):
     """The query of events; `before` and `limit` are of a list, `after` is of a stream."""
 
-    request_id = Name(load_default="")
-    owner_id = Name(load_default="")
-    before = EventID()
-    limit = Count(load_default=100, allow_none=False, validate=validate.Range(1, MAX_EVENTS))
-    after = EventID()
+    request_id = Name("Only events of this job.", load_default="")
+    owner_id = Name("Only events of this owner's jobs.", load_default="")
+    before = EventID("Of a list: `next` of the page before, to go on with older ones.")
+    limit = Count(
+        load_default=100,
+        allow_none=False,
+        validate=validate.Range(1, MAX_EVENTS),
+        metadata={"description": "Of a list: the newest, at most so many; 100 without it."},
+    )
+    after = EventID("Of a stream: go on behind this event. Without it only what happens from now on is told.")
 
 
 class MoveBody(Schema):
     """One move of a simulation."""
 
-    request_id = Name(required=True)
-    priority = Priority()
-    position = Choice("front", "back")
-    before = Name()
-    after = Name()
+    request_id = Name("The job that would move.", required=True)
+    priority = Priority(_PLACED)
+    position = Choice("front", "back", said=_SENT)
+    before = Name(_BEFORE)
+    after = Name(_AFTER)
 
     @validates_schema
     def one_way(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -197,10 +254,10 @@ class MoveBody(Schema):
 class TriedJobBody(Schema):
     """One new job of a simulation: nobody is called, so there is no callback."""
 
-    request_id = Name(required=True)
-    owner_id = Name(required=True)
+    request_id = Name(_NAMED, required=True)
+    owner_id = Name(_OWNED, required=True)
     data = Map(load_default=dict)
-    priority = Priority(load_default=None)
+    priority = Priority(f"{_PLACED} Without it the job is last.", load_default=None)
 
 
 class DryQuery(Schema):
@@ -210,7 +267,7 @@ class DryQuery(Schema):
         "false",
         "true",
         load_default="false",
-        metadata={"description": "With `true` nothing changes: the answer is what it would be."},
+        said="With `true` nothing changes: the answer is what it would be.",
     )
 
 

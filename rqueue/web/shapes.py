@@ -7,13 +7,15 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from rqueue.capacity import declared, openstack, pools, scheduling
+from rqueue.capacity import declared, openstack, scheduling
 from rqueue.domain import demand, policy
 from rqueue.domain.job import MAX_NAME_BYTES, MAX_PRIORITY, Reason, Status
 from rqueue.domain.pool import MAX_HOSTS
 from rqueue.errors import StoreDamaged
 
 Shape = dict[str, Any]
+
+TEXT: Shape = {"type": "string"}
 
 
 def ref(name: str) -> Shape:
@@ -23,12 +25,8 @@ def ref(name: str) -> Shape:
 
 def record(required: Shape, optional: Shape | None = None, **more: Any) -> Shape:
     """An object with these fields."""
-    return {
-        "type": "object",
-        "properties": required | (optional or {}),
-        "required": list(required),
-        **more,
-    }
+    shape = {"type": "object", "properties": required | (optional or {}), **more}
+    return shape | {"required": list(required)} if required else shape
 
 
 def map_of(values: Shape, **more: Any) -> Shape:
@@ -39,6 +37,11 @@ def map_of(values: Shape, **more: Any) -> Shape:
 def list_of(items: Shape, **more: Any) -> Shape:
     """An array of these."""
     return {"type": "array", "items": items, **more}
+
+
+def text(description: str) -> Shape:
+    """A text, and what it says."""
+    return TEXT | {"description": description}
 
 
 def or_null(shape: Shape) -> Shape:
@@ -74,7 +77,22 @@ NAME: Shape = {
     "maxLength": MAX_NAME_BYTES,
     "description": f"Any text of 1 to {MAX_NAME_BYTES} bytes of UTF-8.",
 }
-TEXT: Shape = {"type": "string"}
+
+
+def named(description: str, example: str) -> Shape:
+    """A name, and what it names."""
+    said = f"{description} 1 to {MAX_NAME_BYTES} bytes of UTF-8."
+    return NAME | {"description": said, "examples": [example]}
+
+
+# The headers of a callback, by the Standard Webhooks scheme.
+SIGNED = {
+    "webhook-id": "The same at every try of one admission: do what it is about once for each.",
+    "webhook-timestamp": "When this try was sent, in seconds since 1970.",
+    "webhook-signature": (
+        "`v1,` and the base64 of the HMAC-SHA256 of `id.timestamp.body`; two while secrets are rotated."
+    ),
+}
 NOTHING: Shape = {"type": "object", "maxProperties": 0}
 MOMENT: Shape = {"type": "string", "format": "date-time"}
 COUNT: Shape = {"type": "integer", "minimum": 0}
@@ -124,25 +142,33 @@ DATA: Shape = {
 JOB = record(
     {
         "ID": {"type": "integer", "minimum": 1, "description": "Counts up within the type."},
-        "CreatedAt": MOMENT,
-        "UpdatedAt": MOMENT,
-        "DeletedAt": or_null(MOMENT) | {"description": "When it ended."},
-        "RequestID": {"type": "string"},
-        "Type": {"type": "string"},
-        "OwnerID": {"type": "string"},
+        "CreatedAt": MOMENT | {"description": "When it was created."},
+        "UpdatedAt": MOMENT | {"description": "When it was changed last."},
+        "DeletedAt": or_null(MOMENT) | {"description": "When it ended, or null."},
+        "RequestID": text("Its name, as the client gave it."),
+        "Type": text("The queue that it is of."),
+        "OwnerID": text("Whose it is, as the client gave it."),
         "Data": {
             "type": "string",
             "contentMediaType": "application/json",
             "description": "The client's data as JSON text with sorted keys; `host_aggregate` is its pool.",
         },
-        "Callback": {"type": "string"},
+        "Callback": text("What is called when its turn has come, as the client gave it."),
         "Priority": {
             "type": "integer",
             "minimum": -MAX_PRIORITY,
             "maximum": MAX_PRIORITY,
             "description": "The smallest goes first.",
         },
-        "Status": {"type": "string", "enum": list(Status)},
+        "Status": {
+            "type": "string",
+            "enum": list(Status),
+            "description": (
+                "queued: it waits; calling: it holds what it asked for, and its callback is called; running:"
+                " the client has it; done: it gave it back; cancelled: nobody wants it; failed: nobody"
+                " answered its callback in time; expired: its lease ran out."
+            ),
+        },
     },
     {
         "Position": COUNT | {"description": "Of a waiting job that is asked for by itself; 0 is next."},
@@ -161,30 +187,14 @@ JOB = record(
             maxItems=2,
             description="With an estimate: between these, four of five jobs start.",
         ),
-        "EstimateBasis": {"type": "string", "description": "With an estimate: what it is made from."},
+        "EstimateBasis": text("With an estimate: what it is made from."),
         "Placement": list_of(
             {"type": "string"}, description="The host of each instance, while it holds them."
         ),
         "Attempts": COUNT | {"description": "Rounds of calls, the one under way among them."},
-        "LastError": {"type": "string", "description": "Why the last call did not succeed."},
+        "LastError": text("Why the last call did not succeed."),
         "NextCall": MOMENT | {"description": "Of a calling job, in *get*: when it is called again."},
     },
-    examples=[
-        {
-            "ID": 8,
-            "CreatedAt": "2018-08-29T14:49:03.288817+08:00",
-            "UpdatedAt": "2018-08-29T14:49:03.288817+08:00",
-            "DeletedAt": None,
-            "RequestID": "d",
-            "Type": "vm",
-            "OwnerID": "y",
-            "Data": '{"host_aggregate":"host1","instances":[{"Disk":1,"Memory":1,"VCPU":1}],'
-            '"project":"project id"}',
-            "Callback": "abc",
-            "Priority": 2941082666988554,
-            "Status": "queued",
-        }
-    ],
 )
 
 SETTINGS_BODY: Shape = {
@@ -196,141 +206,164 @@ SETTINGS_BODY: Shape = {
 }
 QUEUE = record(
     {
-        "type": {"type": "string"},
+        "type": text("Its name."),
         **{
             name: or_null(shape) if shape["default"] is None else shape for name, shape in _settings().items()
         },
-        "counts": record({"queued": COUNT, "running": COUNT, "ended": COUNT}),
-        "pools": list_of({"type": "string"}, description="Those that are declared."),
+        "counts": record(
+            {
+                "queued": COUNT | {"description": "Jobs that wait."},
+                "running": COUNT | {"description": "Calling and running jobs."},
+                "ended": COUNT | {"description": "Jobs that ended and are not purged yet."},
+            },
+            description="How many jobs it has.",
+        ),
+        "pools": list_of(TEXT, description="Those that are declared, by name."),
     }
 )
 DAMAGED_QUEUE = record(
     {
-        "type": {"type": "string"},
-        "error": record({"code": {"const": StoreDamaged.code}, "message": {"type": "string"}}),
+        "type": text("Its name."),
+        "error": record(
+            {
+                "code": {"const": StoreDamaged.code, "description": "Always the same."},
+                "message": text("What is damaged, for people."),
+            },
+            description="What is wrong with it.",
+        ),
     },
     description="One that a hand edit broke.",
 )
 TOLERATION = record(
     {},
     {
-        "key": {"type": "string"},
-        "operator": {"enum": list(scheduling.OPERATORS)},
-        "value": {"type": "string"},
-        "effect": {"enum": list(scheduling.EFFECTS)},
-        "tolerationSeconds": {"type": "integer"},
+        "key": text("The taint's key; without it any."),
+        "operator": TEXT | {"enum": list(scheduling.OPERATORS), "description": "How `value` is compared."},
+        "value": text("The taint's value."),
+        "effect": TEXT
+        | {"enum": list(scheduling.EFFECTS), "description": "The taint's effect; without it any."},
+        "tolerationSeconds": {"type": "integer", "description": "As a pod has it; it is not used."},
     },
     description="As a pod has it.",
     additionalProperties=False,
 )
-POOL_BODY = record(
-    {},
+# What a pool of any source may say.
+_COMMON = {
+    "projects": list_of(
+        NAME,
+        maxItems=declared.MAX_PROJECTS,
+        description="The projects and owners whose jobs go here where they name no pool.",
+    ),
+    "quotas": map_of(
+        ref("Amounts"),
+        maxProperties=declared.MAX_QUOTAS,
+        propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES},
+        description="Owner, or `*` for those without one of their own → the most that it may hold.",
+    ),
+}
+DECLARED_POOL = record(
     {
         "hosts": map_of(
             ref("Amounts"),
             maxProperties=MAX_HOSTS,
             propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES, "pattern": "^[^/]*$"},
             description=f"Host → what it has. A host's name has 1 to {MAX_NAME_BYTES} bytes and no slash.",
-        ),
-        "aggregate": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": openstack.MAX_AGGREGATE,
-            "description": "Of a queue whose source is openstack: a host aggregate's name or UUID.",
-        },
-        "selector": {
-            "type": "string",
-            "maxLength": scheduling.MAX_SELECTOR,
-            "description": "Of a queue whose source is kubernetes: the label selector of its nodes.",
-        },
-        "tolerations": list_of(TOLERATION, maxItems=scheduling.MAX_TOLERATIONS),
-        "projects": list_of(NAME, maxItems=declared.MAX_PROJECTS),
-        "quotas": map_of(
-            ref("Amounts"),
-            maxProperties=declared.MAX_QUOTAS,
-            propertyNames={"minLength": 1, "maxLength": MAX_NAME_BYTES},
-            description="Owner, or `*` for those without one of their own → the most that it may hold.",
-        ),
+        )
     },
-    oneOf=[{"required": [field]} for field in ("hosts", *pools.LIVE)],
+    _COMMON,
+    description="Of a queue whose source is declared.",
     additionalProperties=False,
-    examples=[
-        {"hosts": {"node-1": {"VCPU": 64, "Memory": 262144, "Disk": 2000}}, "projects": ["project id"]}
-    ],
 )
+OPENSTACK_POOL = record(
+    {
+        "aggregate": text("A host aggregate's name or UUID.")
+        | {"minLength": 1, "maxLength": openstack.MAX_AGGREGATE}
+    },
+    _COMMON,
+    description="Of a queue whose source is openstack.",
+    additionalProperties=False,
+)
+KUBERNETES_POOL = record(
+    {"selector": text("The label selector of its nodes.") | {"maxLength": scheduling.MAX_SELECTOR}},
+    {
+        "tolerations": list_of(
+            ref("Toleration"),
+            maxItems=scheduling.MAX_TOLERATIONS,
+            description="Nodes with these taints are of the pool too.",
+        ),
+        **_COMMON,
+    },
+    description="Of a queue whose source is kubernetes.",
+    additionalProperties=False,
+)
+POOL_BODY: Shape = {
+    "description": "What its hosts are, or how its queue's source finds them.",
+    "oneOf": [ref("DeclaredPool"), ref("OpenStackPool"), ref("KubernetesPool")],
+}
 POOL = record(
     {
-        "pool": {"type": "string"},
-        "hosts": map_of(record({"capacity": COUNTED, "used": COUNTED, "free": COUNTED}, {"seen": COUNTED})),
-        "projects": list_of({"type": "string"}),
-        "waiting": COUNT,
-        "quotas": map_of(COUNTED),
-        "usage": map_of(COUNTED),
+        "pool": text("Its name."),
+        "hosts": map_of(
+            record(
+                {
+                    "capacity": COUNTED | {"description": "What it has."},
+                    "used": COUNTED | {"description": "What calling and running jobs hold of it."},
+                    "free": COUNTED | {"description": "What is left."},
+                },
+                {"seen": COUNTED | {"description": "Of a live pool: what its source sees used of it."}},
+            ),
+            description="Host → its amounts. One that is gone and still held has no capacity.",
+        ),
+        "projects": list_of(TEXT, description="The projects and owners whose jobs go here."),
+        "waiting": COUNT | {"description": "How many jobs wait for it."},
+        "quotas": map_of(COUNTED, description="Owner, or `*` → the most that it may hold."),
+        "usage": map_of(COUNTED, description="Owner → what it holds."),
     },
     {
-        "source": {"type": "object", "description": "Of a live pool: how its source finds it."},
+        "source": record(
+            {},
+            {
+                "aggregate": text("The host aggregate's name or UUID."),
+                "selector": text("The label selector of its nodes."),
+                "tolerations": list_of(ref("Toleration"), description="Which taints its nodes may have."),
+            },
+            description="Of a live pool: how its source finds it.",
+        ),
         "observed": or_null(MOMENT) | {"description": "When its last reading began."},
-        "error": or_null({"type": "string"}) | {"description": "Why it could not be read lately."},
+        "error": or_null(TEXT) | {"description": "Why it could not be read lately."},
     },
 )
 EVENT = record(
     {
-        "id": {"type": "string", "description": "Of its entry in the stream; later ones have larger ones."},
-        "at": MOMENT,
-        "what": {"type": "string", "examples": ["created", "moved", "admitted", "running", "settings"]},
-        "request_id": {
-            "type": "string",
-            "description": "The job; this and what follows is empty where there is none.",
-        },
-        "owner_id": {"type": "string"},
-        "from": {"type": "string"},
-        "to": {"type": "string"},
-        "actor": {
-            "type": "string",
-            "description": "Who asked for it; empty where the service did it by itself.",
-        },
-        "why": {"type": "string", "description": "For people."},
-    },
-    examples=[
-        {
-            "id": "1795459837773-0",
-            "at": "2026-11-23T18:50:37.773000+00:00",
-            "what": "moved",
-            "request_id": "d",
-            "owner_id": "y",
-            "from": "1795459837773251",
-            "to": "1795459837773249",
-            "actor": "alice",
-            "why": "",
-        }
-    ],
+        "id": text("Its place in the stream; later ones have larger ones."),
+        "at": MOMENT | {"description": "When it happened."},
+        "what": text("What happened.")
+        | {"examples": ["created", "moved", "admitted", "running", "settings"]},
+        "request_id": text("The job; this and what follows is empty where there is none."),
+        "owner_id": text("Whose job it is."),
+        "from": text("What was before: a status, a priority, a value."),
+        "to": text("What is now."),
+        "actor": text("Who asked for it; empty where the service did it by itself."),
+        "why": text("For people."),
+    }
 )
 ERROR = record(
     {
-        "ok": {"const": False},
+        "ok": {"const": False, "description": "It is no good answer."},
         "error": record(
             {
-                "code": {"type": "string"},
-                "message": {"type": "string", "description": "For people."},
+                "code": text("What it is, for programs."),
+                "message": text("For people."),
             },
-            {"field": {"type": "string", "description": "The one to blame, with the index in an array."}},
+            {"field": text("The one to blame, with the index in an array.")},
+            description="What was wrong.",
         ),
     },
-    examples=[
-        {
-            "ok": False,
-            "error": {
-                "code": "duplicate_request_id",
-                "message": "request_id 'd' of type 'vm' is taken by job 'd'",
-                "field": "request_id",
-            },
-        }
-    ],
 )
 CALLBACK_BODY = record(
     {
-        "type": {"const": "job.admitted"},
-        "timestamp": MOMENT,
+        "type": {"const": "job.admitted", "description": "Always the same."},
+        "timestamp": MOMENT | {"description": "When it was sent."},
         "data": ref("Job"),
     }
 )
@@ -343,6 +376,10 @@ NAMED: dict[str, Shape] = {
     "Settings": SETTINGS_BODY,
     "Queue": QUEUE,
     "DamagedQueue": DAMAGED_QUEUE,
+    "Toleration": TOLERATION,
+    "DeclaredPool": DECLARED_POOL,
+    "OpenStackPool": OPENSTACK_POOL,
+    "KubernetesPool": KUBERNETES_POOL,
     "PoolBody": POOL_BODY,
     "Pool": POOL,
     "Event": EVENT,

@@ -22,7 +22,7 @@ from rqueue.errors import (
     UnknownField,
 )
 from rqueue.store import steps
-from rqueue.web import schemas, shapes
+from rqueue.web import examples, schemas, shapes
 from rqueue.web.answers import answer, body
 from rqueue.web.auth import caller_of, typed
 from rqueue.web.context import STORE
@@ -33,7 +33,12 @@ _BODY: shapes.Shape = {
     "type": "object",
     "description": "What would be different; it is done in this order, and then nothing of it has happened.",
     "properties": {
-        "moves": {"type": "array", "items": schemas.MoveBody, **_TRIED},
+        "moves": {
+            "type": "array",
+            "items": schemas.MoveBody,
+            "description": "Jobs that would stand elsewhere, one after the other.",
+            **_TRIED,
+        },
         "pools": shapes.map_of(
             {
                 "type": "object",
@@ -47,28 +52,35 @@ _BODY: shapes.Shape = {
                 "additionalProperties": False,
             },
             maxProperties=schemas.MAX_TRIED,
+            description="Pool → what its hosts would have.",
         ),
-        "jobs": {"type": "array", "items": schemas.TriedJobBody, **_TRIED},
+        "jobs": {
+            "type": "array",
+            "items": schemas.TriedJobBody,
+            "description": "Jobs that would be new. Nobody is called, so they have no callback.",
+            **_TRIED,
+        },
         "pool": shapes.NAME | {"description": "Examine only this one."},
     },
     "additionalProperties": False,
-    "examples": [
-        {
-            "moves": [{"request_id": "d", "position": "front"}],
-            "pools": {"p1": {"hosts": {"node-5": {"VCPU": 64, "Memory": 262144}, "node-1": None}}},
-            "jobs": [{"request_id": "new", "owner_id": "y", "data": {"instances": [{"VCPU": 4}]}}],
-        }
-    ],
 }
-_PLACE: shapes.Shape = {"RequestID": {"type": "string"}, "OwnerID": {"type": "string"}}
+_EXAMPLE: shapes.Shape = {
+    "moves": [{"request_id": "d", "position": "front"}],
+    "pools": {"p1": {"hosts": {"node-5": {"VCPU": 64, "Memory": 262144}, "node-1": None}}},
+    "jobs": [{"request_id": "new", "owner_id": "y", "data": {"instances": [{"VCPU": 4}]}}],
+}
+_PLACE: shapes.Shape = {
+    "RequestID": shapes.text("The job's name."),
+    "OwnerID": shapes.text("Whose it is."),
+    "Pool": shapes.text("The pool that it is for."),
+}
 _DATA = shapes.record(
     {
         "admitted": shapes.list_of(
             shapes.record(
                 {
                     **_PLACE,
-                    "Pool": {"type": "string"},
-                    "Placement": shapes.list_of({"type": "string"}),
+                    "Placement": shapes.list_of(shapes.TEXT, description="The host of each instance."),
                 }
             ),
             maxItems=steps.MOST_ADMITTED,
@@ -78,10 +90,9 @@ _DATA = shapes.record(
             shapes.record(
                 {
                     **_PLACE,
-                    "Pool": {"type": "string"},
-                    "Position": shapes.COUNT,
-                    "Ahead": shapes.COUNT,
-                    "Reason": {"type": "string"},
+                    "Position": shapes.COUNT | {"description": "How many would be before it; 0 is next."},
+                    "Ahead": shapes.COUNT | {"description": "How many of them for the same pool."},
+                    "Reason": shapes.text("Why it would wait: a code, a colon, and words for people."),
                 }
             ),
             description="Those of the moved and new ones that would wait, and the first of each pool.",
@@ -94,6 +105,8 @@ _DATA = shapes.record(
 @operation(
     data=_DATA,
     body=_BODY,
+    body_examples={"a move, hosts and a new job": {"value": _EXAMPLE}, "as it is": {"value": {}}},
+    answer_examples={"some of each": examples.answered(examples.SIMULATED)},
     refuses=(
         UnknownField,
         InvalidDemand,
@@ -107,7 +120,12 @@ _DATA = shapes.record(
     ),
 )
 async def simulate(request: web.Request) -> web.Response:
-    """POST /queues/<type>/simulate: who would be admitted, and who would wait, if this were so."""
+    """POST /queues/<type>/simulate: who would be admitted, and who would wait, if this were so.
+
+    Nothing of it happens. The pools that have reason to be are examined as ever, by what admits jobs: at most
+    20 pools, and 100 jobs are admitted. Moves, hosts and new jobs each take the right to move jobs, to read
+    queues, and to create jobs.
+    """
     (type_,), caller = typed(request), caller_of(request)
     asked = schemas.simulation(await body(request))
     if asked["moves"]:

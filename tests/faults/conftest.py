@@ -12,12 +12,6 @@ Record = Callable[[str, int, Outcome], None]
 
 
 @pytest.fixture
-def thorough(request: pytest.FixtureRequest) -> bool:
-    """Whether to break things as often as for docs/reliability.md, which takes a while."""
-    return bool(request.config.getoption("--thorough"))
-
-
-@pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
     """Writes a row of docs/reliability.md: the fault, how often, what the load saw."""
 

@@ -1,4 +1,4 @@
-"""A minute of everything at once."""
+"""Everything at once, for a while."""
 
 from pathlib import Path
 
@@ -6,16 +6,15 @@ import pytest
 
 from tests.faults.soak import soak
 
-SECONDS = 60
 # Three replicas that have served for a minute take some 60 MiB each.
 MEMORY_MIB = 160
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
-    found = await soak(tmp_path, SECONDS, seed=20, say=lambda _: None)
-    assert len(found.broken) > 3
+async def test_faults_one_after_the_other_break_no_promise(tmp_path: Path, thorough: bool) -> None:
+    found = await soak(tmp_path, 60 if thorough else 25, seed=20, say=lambda _: None)
     # How many there is time for is the machine's.
+    assert len(found.broken) > 1
     assert found.nonsense > 10
     assert max(found.memory_mib) < MEMORY_MIB

@@ -9,7 +9,12 @@ from schemathesis import Case, CheckContext, GenerationMode, Response
 
 from tests.web.wire import Answer, well_formed
 
-THERE = {"type": ["vm"], "pool": ["p", "q"], **dict.fromkeys(("request_id", "before", "after"), "abcd")}
+THERE = {
+    "type": ["vm"],
+    "pool": ["p", "q"],
+    "file": ["docs.css", "none"],
+    **dict.fromkeys(("request_id", "before", "after"), "abcd"),
+}
 
 
 @schemathesis.hook
@@ -43,9 +48,24 @@ def _as_integers(value: Any) -> Any:
 @schemathesis.check
 def the_one_shape(ctx: CheckContext, response: Response, case: Case) -> None:
     """Every answer that is JSON has the one shape of its kind."""
-    if case.path not in ("/metrics", "/openapi.json") and case.method != "HEAD":
+    other = response.status_code < 400 and case.path in (
+        "/metrics",
+        "/openapi.json",
+        "/docs/",
+        "/docs/{file}",
+    )
+    if not other and case.method != "HEAD":
         headers = {name.title(): values[0] for name, values in response.headers.items()}
         well_formed(Answer(response.status_code, headers, response.text))
+
+
+@schemathesis.check
+def its_code_is_one_of_those_that_are_named(ctx: CheckContext, response: Response, case: Case) -> None:
+    """An operation refuses by the codes that the document has for it and the status, and no others."""
+    said = case.operation.definition.raw["responses"].get(str(response.status_code))
+    if said is not None and response.status_code >= 400:
+        code = json.loads(response.text)["error"]["code"]
+        assert code in said["content"]["application/json"]["examples"], code
 
 
 @schemathesis.check

@@ -25,7 +25,7 @@ async def test_the_service_holds_to_its_document(tmp_path: Path) -> None:
     tokens.add(tmp_path / "tokens.yaml", entry)
     settings = {"TOKENS_FILE": str(tmp_path / "tokens.yaml"), "TOKEN_RATE": "1000000"}
     async with running(tmp_path / "data", cwd=ROOT, **settings) as service:
-        told = ["--max-time", LONGER] if LONGER else ["--generation-deterministic", "--max-examples", "5"]
+        told = ["--max-time", LONGER] if LONGER else ["--generation-deterministic", "--max-examples", "3"]
         schemathesis = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json", *told),
             *("--header", f"Authorization: Bearer {token}", "--continue-on-failure", "--no-color"),

@@ -16,7 +16,7 @@ from tests.conftest import Clock, Receiver, config_of, receiving, redis_at, serv
 from tests.process import running
 
 CLIENTS = 256
-SECONDS = 30
+SECONDS = 12
 
 
 async def test_two_replicas_call_each_job_once(
@@ -76,7 +76,7 @@ async def test_no_host_holds_more_than_it_has(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_256_clients_for_30_seconds(tmp_path: Path) -> None:
+async def test_256_clients_at_once(tmp_path: Path) -> None:
     """Creating, moving, listing and releasing side by side: no 5xx, and all keys agree afterwards."""
     statuses: Counter[int] = Counter()
     async with receiving() as receiver, running(tmp_path) as service:

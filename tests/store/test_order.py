@@ -142,32 +142,32 @@ class Line(Machine):
 @pytest.mark.timeout(300)
 def test_the_line_is_what_a_plain_list_says(redis_url):
     Line.steps = Line.taken = 0
-    drive(Line, redis_url, runs=50, steps=50)
-    assert Line.steps >= 2000
+    drive(Line, redis_url, runs=30, steps=50)
+    assert Line.steps >= 1000
     # Else the spreading of ranks would not have been looked at.
     assert Line.taken > 0
 
 
-JOBS = 100_000
-BLOCK = 10_000
+BLOCKS = 10
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_a_hundred_thousand_moves_to_the_same_place(real_store, real_redis, namespace):
+async def test_any_number_of_moves_to_the_same_place(real_store, real_redis, namespace, thorough):
     """Always after "x", which has its neighbour's priority: no priority is free, and soon no rank either."""
-    names = [f"j{n}" for n in range(JOBS)]
+    block = 10_000 if thorough else 2_000
+    names = [f"j{n}" for n in range(block * BLOCKS)]
     await real_store.create("vm", [new("x", priority=5), new("y", priority=5)])
-    for start in range(0, JOBS, 1000):
+    for start in range(0, len(names), 1000):
         await real_store.create("vm", [new(name) for name in names[start : start + 1000]])
     means = []
-    for start in range(0, JOBS, BLOCK):
+    for start in range(0, len(names), block):
         touched = 0
-        for name in names[start : start + BLOCK]:
+        for name in names[start : start + block]:
             job, _, ranks = await real_store.move("vm", name, "after", "x")
             touched += ranks
             assert job.priority == 5
-        means.append(touched / BLOCK)
+        means.append(touched / block)
     found = await jobs(real_store)
     assert [job.request_id for job in found] == ["x", *reversed(names), "y"]
     assert {job.priority for job in found} == {5}
