@@ -37,6 +37,9 @@ HOSTS = {
     "node-1": {"VCPU": 4, "Memory": 8192, "Disk": 100},
     "node-2": {"VCPU": 4, "Memory": 8192, "Disk": 100},
 }
+GPU_HOSTS = {f"gpu-{number}": {"VCPU": 16, "Memory": 65536, "GPU": 4} for number in (1, 2)}
+# Nobody listens on the port for what is to be discarded.
+NOBODY = "http://127.0.0.1:9/"
 
 console = Console()
 
@@ -73,7 +76,8 @@ async def shown(
         if once:
             return 0
         await story.refill()
-        console.print(f"\nThe service goes on at [bold]{url}[/]; jobs wait there. Try:")
+        console.print(f"\nThe service goes on at [bold]{url}[/]; jobs wait there. Look at them on its board:")
+        console.print(f"  [bold]{url}/board/#queue=vm[/]\nOr ask it:", highlight=False)
         console.print(
             "".join(f"  curl {url}{path}\n" for path in story.PATHS) + "Ctrl-C ends it.", highlight=False
         )
@@ -176,17 +180,25 @@ class MainStory(Story):
         await self._show_line("The line at the end")
 
     async def refill(self) -> None:
-        """Jobs that wait, so that there is something to look at."""
-        for number in range(3):
-            await self._post(f"huge-{number}", "alice", VCPU=3)
-            await self._post(f"later-{number}", "bob", VCPU=4)
+        """Jobs of several owners that run and wait, in two pools, and one whose receiver is away."""
+        hosts = {f"node-{number}": HOSTS["node-1"] for number in range(1, 7)}
+        await self._ask("PUT", "/queues/vm/pools/host1", {"hosts": hosts, "projects": ["project id"]})
+        await self._ask("PUT", "/queues/vm/pools/gpu", {"hosts": GPU_HOSTS, "quotas": {"dave": {"GPU": 4}}})
+        await self._post("away", "erin", callback=NOBODY, VCPU=1)
+        for number in range(24):
+            owner = ("alice", "bob", "carol", "dave")[number % 4]
+            await self._post(f"web-{number}", owner, count=1 + number % 3, VCPU=1 + number % 4)
+            if number % 2:
+                await self._post(f"train-{number}", owner, pool="gpu", VCPU=4, GPU=1 + number % 4)
 
     # --- by HTTP -----------------------------------------------------------------------------------
 
-    async def _post(self, request_id: str, owner: str, count: int = 1, **amounts: int) -> None:
-        instances = [{"Memory": 1024, "Disk": 10, **amounts}] * count
-        data = {"instances": instances, "project": "project id"}
-        callback = f"{self._receiver.url}/{request_id}"
+    async def _post(
+        self, request_id: str, owner: str, count: int = 1, pool: str = "", callback: str = "", **amounts: int
+    ) -> None:
+        instances = [{"Memory": 1024, **({} if pool else {"Disk": 10}), **amounts}] * count
+        data = {"instances": instances, **({"host_aggregate": pool} if pool else {"project": "project id"})}
+        callback = callback or f"{self._receiver.url}/{request_id}"
         await self._ask(
             "POST",
             "/v1/vm/",

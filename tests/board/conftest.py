@@ -31,14 +31,20 @@ def watch() -> Watch:
     return Watch()
 
 
+async def emptied(url: str, namespace: str) -> None:
+    """Remove what a test wrote."""
+    async with redis_at(url) as redis:
+        keys = [key async for key in redis.scan_iter(f"{namespace}:*", count=1000)]
+        for start in range(0, len(keys), 1000):
+            await redis.unlink(*keys[start : start + 1000])
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def service(valkey_url: str, namespace: str) -> AsyncIterator[Service]:
     """A running service on a real server, in real time."""
     async with serving(config_of(namespace), valkey_url) as service:
         yield service
-    async with redis_at(valkey_url) as redis:
-        async for key in redis.scan_iter(f"{namespace}:*", count=1000):
-            await redis.unlink(key)
+    await emptied(valkey_url, namespace)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

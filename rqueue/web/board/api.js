@@ -1,5 +1,7 @@
 // The API: one way to ask it, its errors, and its clock.
 
+const LONGEST = 10_000;
+
 let csrf = "";
 // How far the server's clock is ahead of the browser's, in ms.
 let ahead = 0;
@@ -29,17 +31,25 @@ export async function ask(method, path, body, signal) {
   const began = Date.now();
   let response, answer;
   try {
-    response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(path, { method, headers, signal: patient(signal), body: body === undefined ? undefined : JSON.stringify(body) });
     answer = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "unreachable", "the service does not answer");
+    // An answer that is no JSON is not the service's own, or was cut off.
+    const words = response ? `what answers is not the service, or broke off (${response.status})` : "the service does not answer";
+    throw new Refused(response && !response.ok ? response.status : 0, "unreachable", words);
   }
   keepTime(response.headers.get("Date"), began);
   if (answer.ok) return answer;
   const { code, message } = answer.error ?? { code: "internal", message: response.statusText };
   if (response.status === 401 && path !== "/board/login") onUnknown();
   throw new Refused(response.status, code, message);
+}
+
+// A network that drops everything says nothing, for minutes.
+function patient(signal) {
+  const limit = AbortSignal.timeout(LONGEST);
+  return signal ? AbortSignal.any([signal, limit]) : limit;
 }
 
 export const get = async (path, signal) => (await ask("GET", path, undefined, signal)).data;

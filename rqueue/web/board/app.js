@@ -46,6 +46,9 @@ async function trying(job) {
     await job();
     if (!answering) {
       answering = true;
+      // The stream of before may be dead, and nobody was told.
+      live?.close();
+      if (!document.hidden) live?.open();
       all();
     }
   } catch (error) {

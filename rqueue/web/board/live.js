@@ -4,6 +4,7 @@ const GAP = 250;
 const FIRST_WAIT = 500;
 const LAST_WAIT = 15000;
 const MOST = 5000;
+const LONGEST_REST = 3000;
 
 export class Live {
   #path; #source = null; #last = ""; #waiting = []; #timer = 0; #again = 0; #wait = FIRST_WAIT; #onEvents; #onState;
@@ -41,6 +42,7 @@ export class Live {
     clearTimeout(this.#timer);
     this.#timer = 0;
     this.#waiting = [];
+    this.#wait = FIRST_WAIT;
     this.#drop();
   }
 
@@ -67,8 +69,8 @@ export class Live {
   }
 }
 
-// Runs `job` when asked to, one run at a time, at most once in `gap` ms and in four times what a run takes;
-// what is asked for meanwhile is one run more.
+// Runs `job` when asked to, one run at a time, at most once in `gap` ms and in four times what a run takes, but
+// for one that took very long; what is asked for meanwhile is one run more.
 export function paced(job, gap) {
   let running = false, asked = false, timer = 0, free = 0;
   async function run() {
@@ -80,7 +82,7 @@ export function paced(job, gap) {
       await job();
     } finally {
       const took = performance.now() - began;
-      free = performance.now() + Math.max(gap - took, took * 3);
+      free = performance.now() + Math.max(gap - took, Math.min(took * 3, LONGEST_REST));
       running = false;
       if (asked) request();
     }

@@ -1,6 +1,6 @@
 // Moves, and taking them back. A move that lost a race says so, and the line is read again.
 
-import { ask, jobPath } from "./api.js";
+import { ask, isAway, jobPath } from "./api.js";
 import { at, say } from "./dom.js";
 
 const REMEMBERED = 50;
@@ -65,7 +65,8 @@ export class Moves {
       try {
         await ask("POST", jobPath(type, id), body);
       } catch (error) {
-        this.#say(`${id} was not moved: ${error.message}. The line is shown as it is now.`, true);
+        const words = isAway(error) ? "may not have been moved" : "was not moved";
+        this.#say(`${id} ${words}: ${error.message}. The line is shown as it is now.`, true);
         await this.#after();
         return;
       }

@@ -83,7 +83,7 @@ export class Deliveries {
       this.can.end ? el("button", { type: "button", class: "small", text: "Back in line", "aria-label": `Back in line: ${job.id}`, on: { click: () => this.act("requeue", job.id) } }) : null));
     replace(this.#section, [
       lacking.length || failed.length ? el("ul", { class: "jobs" }, ...lacking, ...failed) : el("p", { class: "nothing", text: "All calls have arrived." }),
-      el("p", { class: "nothing" }, "Failures of the last events; ", el("button", { type: "button", class: "plain", text: "show all that failed", on: { click: () => this.act("filter", "failed") } })),
+      el("p", { class: "nothing" }, "Of failures, those of the last events: ", el("button", { type: "button", class: "plain", text: "show all that failed", on: { click: () => this.act("filter", "failed") } })),
     ]);
   }
 }
