@@ -242,10 +242,12 @@ def callback_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, 
 
     Read from the service's own two variables. Raises Refused.
     """
-    path = environment.get("RQUEUE_CALLBACK_SECRETS_FILE")
-    if path:
+    names = ("CALLBACK_SECRETS", "CALLBACK_SECRETS_FILE")
+    values = {name.lower(): environment.get(PREFIX + name, "") for name in names}
+    _only_one(*names, values)
+    if path := values["callback_secrets_file"]:
         return words(_text("RQUEUE_CALLBACK_SECRETS_FILE", Path(path)))
-    return words(environment.get("RQUEUE_CALLBACK_SECRETS", ""))
+    return words(values["callback_secrets"])
 
 
 @dataclass(frozen=True, slots=True)

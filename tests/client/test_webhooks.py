@@ -126,6 +126,9 @@ def test_secrets_are_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path:
         verify(signed(), BODY)
     path = tmp_path / "secrets"
     monkeypatch.setenv("RQUEUE_CALLBACK_SECRETS_FILE", str(path))
+    with pytest.raises(ValueError, match="both set"):
+        verify(signed(), BODY)
+    monkeypatch.delenv("RQUEUE_CALLBACK_SECRETS")
     with pytest.raises(ValueError, match="cannot be read"):
         verify(signed(), BODY)
     path.write_text(f"{NEW}\n{OTHER}\n")

@@ -16,7 +16,6 @@ from rqueue import files, tokens
 from rqueue.domain.caller import Caller, Role
 from rqueue.domain.job import DELETE, FINISH
 from rqueue.errors import JobNotFound
-from rqueue.web import board
 from rqueue.web.auth import FAILURE_SECONDS, FAILURES
 from rqueue.web.routes import LOGIN_ROUTES, RIGHTS, ROUTES
 from tests.conftest import Service, config_of, new, serving
