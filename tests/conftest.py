@@ -36,7 +36,8 @@ from rqueue.store.connect import connect
 from rqueue.store.pipeline import Pipeline
 from rqueue.store.store import Store
 from rqueue.traces import Traces
-from rqueue.web.context import STORE
+from rqueue.web.context import FEEDS, STORE
+from rqueue.web.feed import Feeds
 from rqueue.web.schemas import draft as draft_of
 from rqueue.web.server import listening
 from tests.faults.cluster_servers import Nodes, clustered
@@ -297,6 +298,7 @@ class Service:
     client: aiohttp.ClientSession
     store: Store
     reaper: Reaper
+    feeds: Feeds
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
         """One request; returns the status and the JSON. The path goes out as it is written."""
@@ -335,7 +337,7 @@ async def serving(
         listening(app, sock, grace=0.1),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
     ):
-        yield Service(url, client, app[STORE], app[composition.REAPER])
+        yield Service(url, client, app[STORE], app[composition.REAPER], app[FEEDS])
 
 
 @pytest.fixture

@@ -99,6 +99,12 @@ async def check(redis: "Redis", namespace: str, type_: str = "vm") -> dict[str, 
     assert set(live) <= set(await redis.hgetall(key("pools")))
     assert {*await below("seen:"), *await below("limits:")} <= set(live)
     assert set(await redis.hgetall(key("source_errors"))) <= set(live)
+    for request_id, name in (await below("history:")).items():
+        assert request_id in jobs
+        entries = await redis.lrange(name, 0, -1)
+        assert 0 < len(entries) <= 100
+        ids = [tuple(map(int, entry.split("\t")[0].split("-"))) for entry in entries]
+        assert ids == sorted(set(ids))
     for name in (await below("releases:")).values():
         entries = await redis.lrange(name, 0, -1)
         # What a hand edit wrote is left out by who reads it.

@@ -45,6 +45,7 @@ REQUEUE: Moves = {
     Status.FAILED: Status.QUEUED,
     Status.EXPIRED: Status.QUEUED,
 }
+REDELIVER: Moves = {Status.CALLING: Status.CALLING}
 ACCEPTED: Moves = {Status.CALLING: Status.RUNNING}
 UNWANTED: Moves = {Status.CALLING: Status.CANCELLED}
 UNREACHABLE: Moves = {Status.CALLING: Status.FAILED}
@@ -53,6 +54,7 @@ ASKED: dict[Status, Moves] = {
     Status.RUNNING: CONFIRM,
     Status.DONE: FINISH,
     Status.QUEUED: REQUEUE,
+    Status.CALLING: REDELIVER,
 }
 
 

@@ -6,7 +6,7 @@ steps is no fault, and what is mended is mended in the state in which it was jud
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +60,10 @@ FAULTS = {
     ),
     "missing": ("a job does not stand where it should", "put there"),
     "score": ("a job stands there by another priority or time than its own", "by its own"),
-    "stranger": ("a member without a job, or whose job does not belong there", "taken out"),
+    "stranger": (
+        "a member without a job, or whose job does not belong there, or a history of none",
+        "taken out; a history is put aside",
+    ),
     "due": (
         "a job at which nobody would ever look again",
         "due: now, an ended one after its retention, a running one after a lease",
@@ -170,10 +173,13 @@ class Check:
 
         Raises Unavailable where Redis is away, Refused for a type that there is not.
         """
+        mended_of: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for _ in range(ROUNDS if self._repair else 1):
             mended = False
             async for fault in self._round():
                 mended = mended or fault.mended
+                if fault.mended and fault.code != "empty_type":
+                    mended_of[fault.type][fault.code] += 1
                 words = hash((fault.code, fault.key, fault.name, fault.about))
                 if words in self._named:
                     continue
@@ -181,7 +187,11 @@ class Check:
                     self._named.add(words)
                 yield fault
             if not mended:
-                return
+                break
+        for type_ in filter(None, mended_of):
+            said = ", ".join(f"{number} {code}" for code, number in sorted(mended_of[type_].items()))
+            with answers(type_):
+                await self._run("repaired", type_, repair=int(self._repair), said=said)
 
     async def _round(self) -> AsyncIterator[Fault]:
         async for fault in self._global_keys():

@@ -100,6 +100,13 @@ class Dry:
             (job,) = await self._changed(type_, [step], [request_id], caller)
         return job
 
+    async def redeliver(self, type_: str, request_id: str, caller: Caller) -> Job:
+        """See Store.redeliver."""
+        step = steps.redeliver(request_id, self._nonce(), 0, False, caller)
+        with answers(type_, request_id):
+            (job,) = await self._changed(type_, [step], [request_id], caller)
+        return job
+
     async def simulate(
         self,
         type_: str,

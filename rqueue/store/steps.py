@@ -115,6 +115,22 @@ def transition(
     )
 
 
+def redeliver(request_id: str, nonce: str, claim_ms: int, want: bool, caller: Caller) -> Step:
+    """Have a calling job called now."""
+    return (
+        "redeliver",
+        (),
+        {
+            "request_id": request_id,
+            "nonce": nonce,
+            "claim_ms": claim_ms,
+            "want": int(want),
+            "actor": caller.name,
+            "owners": caller.owned,
+        },
+    )
+
+
 def get(request_id: str, caller: Caller) -> Step:
     """One job."""
     return (

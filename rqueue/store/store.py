@@ -213,6 +213,20 @@ class Store:
         job = self._job(type_, request_id, flat) if flat else None
         return job, Work(False, (pool,) if pool else (), turns_of(type_, found))
 
+    async def redeliver(
+        self, type_: str, request_id: str, want: bool = True, claim_ms: int = 0, caller: Caller = ANYONE
+    ) -> tuple[Job | None, Work]:
+        """Have a calling job called now, and not only at its next try; nothing changes of one that just is.
+
+        Returns it, where it is wanted, and with `claim_ms` whom to call; else whoever comes first does.
+        Raises JobNotFound and IllegalTransition.
+        """
+        step = steps.redeliver(request_id, self._nonce(), claim_ms, want, caller)
+        with answers(type_, request_id):
+            flat, *found = await self._step(type_, step)
+        job = self._job(type_, request_id, flat) if flat else None
+        return job, Work(False, (), turns_of(type_, found))
+
     async def get(self, type_: str, request_id: str, caller: Caller = ANYONE) -> Job:
         """One job; a waiting one with its position and the reason why it waits. Raises JobNotFound.
 
@@ -387,14 +401,14 @@ class Store:
         for name in asked:
             value = getattr(settings, name)
             is_default = value == getattr(DEFAULTS, name)
-            changes += [name, "" if is_default else int(value) if isinstance(value, bool) else value]
+            written = "" if is_default else int(value) if isinstance(value, bool) else value
+            changes += [name, written, orjson.dumps(getattr(DEFAULTS, name)).decode()]
         with answers(type_):
             (pools,) = await self._run(
                 "configure",
                 type_,
                 *changes,
                 new_type=True,
-                said=orjson.dumps(asked).decode(),
                 actor=caller.name,
             )
         return list(pools)

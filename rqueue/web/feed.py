@@ -99,7 +99,8 @@ class Feed:
 
     async def _run(self) -> None:
         more = False
-        while True:
+        # Looked at too, since redis-py may lose a cancellation.
+        while not self.closed:
             # Whoever reads what came is served in between.
             await asyncio.sleep(0 if more else POLL_SECONDS)
             more = False
@@ -163,6 +164,9 @@ class Follower:
         if self._feed.closed or self._next is None:
             return None
         said = []
+        if self._away != bool(self._feed.away):
+            self._away = bool(self._feed.away)
+            said.append(comment(self._feed.away or "redis is back"))
         for event, at, text in self._feed.since(self._next):
             if event.what == MISSED:
                 self._after = ""
@@ -170,9 +174,6 @@ class Follower:
             elif not self._after or at > place(self._after):
                 said += [text] if self._wanted.takes(event) else []
         self._next = self._feed.count
-        if self._away != bool(self._feed.away):
-            self._away = bool(self._feed.away)
-            said.append(comment(self._feed.away or "redis is back"))
         return b"".join(said)
 
     async def _catch_up(self, seconds: float) -> bytes:

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from rqueue.domain.caller import Right
-from rqueue.domain.job import ASKED, DELETE, Job, Moves, Status
+from rqueue.domain.job import ASKED, DELETE, REDELIVER, Job, Moves, Status
 from rqueue.errors import (
     DuplicateCallback,
     DuplicateRequestID,
@@ -340,13 +340,18 @@ async def delete_job(request: web.Request) -> web.Response:
 
 
 async def _transition(request: web.Request, type_: str, request_id: str, moves: Moves) -> web.Response:
+    store, caller = request.app[STORE], caller_of(request)
     if _is_dry(request):
-        would_be = await request.app[STORE].dry.transition(type_, request_id, moves, caller_of(request))
-        return answer(would_be.document())
-    asked, claim_ms = time.monotonic(), request.app[CLAIM]()
-    job, work = await request.app[STORE].transition(
-        type_, request_id, moves, want=_wanted(request), claim_ms=claim_ms, caller=caller_of(request)
-    )
+        if moves is REDELIVER:
+            return answer((await store.dry.redeliver(type_, request_id, caller)).document())
+        return answer((await store.dry.transition(type_, request_id, moves, caller)).document())
+    asked, claim_ms, want = time.monotonic(), request.app[CLAIM](), _wanted(request)
+    if moves is REDELIVER:
+        job, work = await store.redeliver(type_, request_id, want, claim_ms, caller)
+    else:
+        job, work = await store.transition(
+            type_, request_id, moves, want=want, claim_ms=claim_ms, caller=caller
+        )
     request.app[FOLLOW](type_, work, asked)
     if work.turns:
         # Those whose turn has come are called first, then whoever made room for them is answered.

@@ -135,7 +135,7 @@ class ChangeBody(Schema):
     position = Choice("front", "back", said=_SENT)
     before = Name(_BEFORE)
     after = Name(_AFTER)
-    status = Choice("running", "done", "queued", said=_ASKED)
+    status = Choice("running", "done", "queued", "calling", said=_ASKED)
     data = Map()
     callback = Name(_CALLED, MAX_CALLBACK_BYTES)
 

@@ -109,4 +109,9 @@ def test_only_the_moves_of_the_diagram_are_legal(asked, status):
 
 
 def test_a_client_asks_by_the_name_of_a_status():
-    assert rules.ASKED == {"running": rules.CONFIRM, "done": rules.FINISH, "queued": rules.REQUEUE}
+    assert rules.ASKED == {
+        "running": rules.CONFIRM,
+        "done": rules.FINISH,
+        "queued": rules.REQUEUE,
+        "calling": rules.REDELIVER,
+    }

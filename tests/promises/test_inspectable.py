@@ -32,7 +32,7 @@ MEMBERS = [
     b"00000000100000:\xff",
 ]
 # What follows the prefixes, in a type as `prepared` leaves it.
-NAMES = {"job:": "waits", "owner:": "y", "line:": "y/default", "damaged:": "x"}
+NAMES = {"job:": "waits", "owner:": "y", "line:": "y/default", "history:": "called", "damaged:": "x"}
 BY_OWNER = (
     "usage:",
     "quotas:",
@@ -56,7 +56,7 @@ OF_KIND: dict[str, list[Edit]] = {
 FIELDS = [
     *("ID", "CreatedAt", "UpdatedAt", "DeletedAt", "OwnerID", "Data", "Callback", "Priority", "Status"),
     *("Placement", "Attempts", "LastError", "Pool", "Demand", "Rank", "Admission", "AdmittedAt", "Deadline"),
-    "Nonce",
+    *("Nonce", "NextTry"),
 ]
 JOBS = ["ran", "called", "waits", "ended"]
 
@@ -85,6 +85,9 @@ def calls(type_: str, url: str) -> list[tuple[str, str, Any]]:
             {"request_id": "new", "owner_id": "y", "callback": f"{url}/new/{type_}"},
         ),
         ("POST", f"{jobs}/waits", change),
+        ("GET", f"/queues/{type_}/events", None),
+        ("GET", f"{jobs}/called/events", None),
+        ("POST", f"{jobs}/called", {"status": "calling"}),
         ("POST", f"{jobs}/called", {"status": "running"}),
         ("POST", f"{jobs}/ran", {"status": "queued"}),
         ("POST", f"{jobs}/ended", {"status": "queued"}),
@@ -209,7 +212,7 @@ async def test_a_key_may_be_gone_or_of_any_kind(case: Case, name: str, kinds: li
         key = case.keys.of(type_, name) + (NAMES.get(name, "default") if name.endswith(":") else "")
         edits: list[Edit] = [("DEL", key)]
         edits += [(edit[0], key, *edit[2:]) for edit in (OF_KIND[other] if other else [])]
-        await case.try_(type_, edits, stops=name not in ("job:", "owner:", "events", "damaged:"))
+        await case.try_(type_, edits, stops=name not in ("job:", "history:", "owner:", "events", "damaged:"))
 
 
 @pytest.mark.parametrize("name", [name for name, (kind, _) in KEYS.items() if kind == "zset"])

@@ -92,7 +92,16 @@ EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list
                 "projects",
                 "seq",
             ),
-            *("heads", "events", "job:waits", "job:ended", "owner:y", "pool:default", "used:default"),
+            *(
+                "heads",
+                "events",
+                "job:waits",
+                "job:ended",
+                "history:ended",
+                "owner:y",
+                "pool:default",
+                "used:default",
+            ),
         )
     },
     "settings and a wake expire": (_expiring, EXPIRING),
@@ -108,7 +117,12 @@ EDITS: dict[str, tuple[Callable[[R, Callable[[str], str]], Awaitable[Any]], list
     ),
     "an ended hash is gone": (
         lambda redis, key: redis.delete(key("job:ended")),
-        [("stranger", "ended"), ("stranger", "due"), ("callback", "callbacks")],
+        [
+            ("stranger", "ended"),
+            ("stranger", "due"),
+            ("callback", "callbacks"),
+            ("stranger", "history:ended"),
+        ],
     ),
     "an ID is nonsense": (
         lambda redis, key: redis.hset(key("job:waits"), "ID", "x"),

@@ -28,8 +28,8 @@ def test_there_is_a_script_for_each_verb():
             "observe",
             "put_pool",
         ),
-        *("raise_seq", "recount", "release", "retry", "set_aside", "set_hosts", "simulate"),
-        *("source_failed", "spread", "transition", "update"),
+        *("raise_seq", "recount", "redeliver", "release", "repaired", "retry", "set_aside", "set_hosts"),
+        *("simulate", "source_failed", "spread", "transition", "update"),
     ] == NAMES
 
 

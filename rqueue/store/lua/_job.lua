@@ -71,26 +71,25 @@ local function wanted(job, want)
   return want == "1" and redis.call("HGETALL", job_ .. job.id) or {}
 end
 
--- A job's history keeps so many events, the newest.
+-- What an event says, in this order; what is empty is left out.
+local SAID = { "what", "request_id", "owner_id", "from", "to", "actor", "why" }
+-- A job's history keeps so many, the newest.
 local HISTORY = 100
 
--- Say what happened, in the stream and, of a job, in its history too: but for its creation, which its hash tells, so
+-- Say what happened, in the stream, and of a job in its history too: but for its creation, which its hash tells, so
 -- that jobs that only wait have none. Where a hand edit made another kind of key of either, only what it told is lost.
--- `actor` is the name of who asked for it; "" where nobody has to say who they are, nil where it is the service. What
--- is empty is left out. Without a job it is about the queue.
+-- Without a job it is about the queue. `actor` is the name of who asked for it; "" where nobody has to say who they
+-- are, nil where it is the service.
 local function event(what, job, from, to, actor, why)
-  local words = { "what", what }
-  local function say(name, value)
-    if (value or "") ~= "" then words[#words + 1], words[#words + 2] = name, value end
+  actor, why = actor or "", why or ""
+  local words = {}
+  for i, value in ipairs({ what, job and job.id or "", job and job.OwnerID or "", from, to, actor, why }) do
+    if value ~= "" then words[#words + 1], words[#words + 2] = SAID[i], value end
   end
-  if job then words[3], words[4], words[5], words[6] = "request_id", job.id, "owner_id", job.OwnerID end
-  say("from", from)
-  say("to", to)
-  say("actor", actor)
-  say("why", why)
   local id = forgive(redis.pcall("XADD", events, "MAXLEN", "~", 10000, "*", unpack(words)))
   if not job or what == "created" or type(id) ~= "string" then return end
-  local line = table.concat({ id, what, from, to, (string.gsub(actor or "", "\t", " ")), why or "" }, "\t")
+  if actor ~= "" then actor = string.gsub(actor, "\t", " ") end
+  local line = id .. "\t" .. what .. "\t" .. from .. "\t" .. to .. "\t" .. actor .. "\t" .. why
   local length = forgive(redis.pcall("RPUSH", history_ .. job.id, line))
   if type(length) == "number" and length > HISTORY then redis.call("LTRIM", history_ .. job.id, -HISTORY, -1) end
 end

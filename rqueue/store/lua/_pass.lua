@@ -1,7 +1,7 @@
 -- pass: examine a pool. Those whose turn it is and who fit get their capacity, now and here.
 --
 -- KEYS    queue running settings due wake heads observed job: pool: used: capacity: pools blocked: passed: line:
--- NEEDS   clock order owners job live pack turn
+-- NEEDS   clock order owners job live pack turn said
 --
 -- Who may not go, since the owner holds too much or no empty pool could hold the job, is skipped by all policies. The
 -- first of the others in line is the head. Strict: when the head does not fit, that ends the pass. Backfill: those
@@ -16,6 +16,14 @@ local BYTES = 350
 -- So many demands that do not fit are remembered, of so many bytes.
 local MOST_BLOCKED = 256
 local LONGEST_BLOCKED = 1024
+
+local function hosts_said(placement)
+  local names, seen = {}, {}
+  for _, host in ipairs(placement) do
+    if not seen[host] then names[#names + 1], seen[host] = host, true end
+  end
+  return listed(names, #names)
+end
 
 -- `most` bounds the jobs examined, MAX_WORK what is done for all but the last of them; `nonce` makes the
 -- admission's name, which is unique and holds nothing that a client chose. The claim, a moment in ms, is
@@ -115,7 +123,7 @@ local function pass(pool, now_us, nonce, call_deadline, claim_ms, most, stood, f
       "Status", "calling", "Placement", job.Placement, "Admission", admission, "Attempts", 1,
       "Deadline", text(deadline), "AdmittedAt", text(now_us), "UpdatedAt", text(now_us))
     redis.call("ZADD", due, claim, job.id)
-    event("admitted", job, "queued", "calling")
+    event("admitted", job, "queued", "calling", nil, #placement == 1 and placement[1] or hosts_said(placement))
     local _, fields, bytes = all_fields(job.id)
     work = work + ADMITTING + #placement + bytes / BYTES
     turns[#turns + 1] = { job.id, job.Callback or "", admission, claim, fields }

@@ -69,7 +69,7 @@ local function transition()
       redis.call("ZREM", due, request_id)
     end
     redis.call("HSET", job_ .. request_id, "Status", to)
-    redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "AdmittedAt", "Attempts", "LastError")
+    redis.call("HDEL", job_ .. request_id, "DeletedAt", "Admission", "AdmittedAt", "Attempts", "NextTry", "LastError")
     woke = math.max(stand(job), woke)
     event(to, job, job.Status, to, actor)
   else

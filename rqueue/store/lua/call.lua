@@ -19,6 +19,7 @@ if not holds(job, admission, claim) or milliseconds(now_us) >= (finite(job.Deadl
 end
 local renewed = until_deadline(job, now_us, claim_ms)
 redis.call("ZADD", due, renewed, request_id)
-redis.call("HINCRBY", job_ .. request_id, "Attempts", tonumber(counts))
+local attempt = redis.call("HINCRBY", job_ .. request_id, "Attempts", tonumber(counts))
 redis.call("HSET", job_ .. request_id, "Nonce", nonce, "UpdatedAt", text(now_us))
+event("called", job, "", text(attempt))
 return { "ok", renewed, redis.call("HGETALL", job_ .. request_id) }

@@ -164,7 +164,8 @@ local function look(id)
       leave_all()
       redis.call("HSET", callbacks, job.Callback, id)
       job.id, job.member = id, member
-      finish(job, calling and "failed" or "expired", now_us, setting("retention", retention))
+      finish(job, calling and "failed" or "expired", now_us, setting("retention", retention), "rqueue check",
+        "its Placement was damaged")
     end
     return
   end

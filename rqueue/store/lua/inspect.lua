@@ -2,7 +2,7 @@
 -- belong there? What does not is told, and with `repair` taken out; a field that a hash lost and its place tells
 -- is given back.
 --
--- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: owner: pool: used: seen: limits: held: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
+-- KEYS    queue running ended due callbacks capacity: pools projects seq heads wake settings sources observed job: history: owner: pool: used: seen: limits: held: quotas: passed: apart line: owners: shares: firsts: skipped: damaged:
 -- NEEDS   clock order owners job pack aside
 -- ARGV    repair place kind cursor count
 -- REPLY   the cursor of the next part, "0" at the end, then of each fault {code, key, request_id, more about it}
@@ -283,6 +283,10 @@ end
 if cursor == "0" and base == "quotas:" and redis.call("EXISTS", key) == 1 and not by_owner() then
   found("apart", "apart", of)
   if mending then sort_by_owner(true) end
+end
+if base == "history:" and redis.call("EXISTS", key) == 1 and is_gone(of) then
+  found("stranger", place, of, "no such job")
+  if mending then key_aside(place) end
 end
 if not look[base] then return reply end
 local part = nil

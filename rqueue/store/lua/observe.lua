@@ -1,7 +1,7 @@
 -- observe: write what a source says of a live pool, and end the charges of jobs whose use it shows by then.
 --
 -- KEYS    reader sources observed source_errors pools projects heads wake capacity: seen: limits: held: blocked: pool: job:
--- NEEDS   clock order owners job live
+-- NEEDS   clock order owners job live said
 -- ARGV    replica pool found_by was began capacity_changes seen_changes limits_changes growth bounds projects_gone projects_new last most
 -- REPLY   1 where the pool is to be examined, else 0; 1 where there may be more charges to end, else 0
 -- ERRORS  lost_claim
@@ -19,6 +19,17 @@ if holder ~= replica or redis.call("HGET", sources, pool) ~= found_by or redis.c
   return { "lost_claim" }
 end
 
+-- What changes of what its hosts have, before it does; what is used of it changes all the time.
+local function say_capacity(changes)
+  local fields, count = differing({}, changes)
+  if count == 0 then return end
+  local was = redis.call("HMGET", capacity_ .. pool, unpack(fields))
+  for i, field in ipairs(fields) do
+    fields[i] = amount_said(field, was[i] or nil, changes[field] ~= "" and changes[field] or nil)
+  end
+  event("capacity", nil, pool, pool, nil, listed(fields, count))
+end
+
 local function write(key, changes)
   local set, gone = {}, {}
   local function flush()
@@ -27,7 +38,7 @@ local function write(key, changes)
     set, gone = {}, {}
   end
   local changed = false
-  for field, amount in pairs(cjson.decode(changes)) do
+  for field, amount in pairs(changes) do
     changed = true
     if amount == "" then
       gone[#gone + 1] = field
@@ -41,9 +52,11 @@ local function write(key, changes)
   return changed
 end
 
-local other_hosts = write(capacity_ .. pool, capacity_changes)
-other_hosts = write(limits_ .. pool, limits_changes) or other_hosts
-write(seen_ .. pool, seen_changes)
+local hosts = cjson.decode(capacity_changes)
+say_capacity(hosts)
+local other_hosts = write(capacity_ .. pool, hosts)
+other_hosts = write(limits_ .. pool, cjson.decode(limits_changes)) or other_hosts
+write(seen_ .. pool, cjson.decode(seen_changes))
 if last ~= "1" then
   redis.call("HSET", observed, pool, "0")
   return { "ok", 0, 0 }

@@ -1,7 +1,7 @@
 -- release: give a job another status, and where that may let others go, examine its pool at once.
 --
 -- KEYS    job:
--- NEEDS   clock order owners job transition live pack turn pass
+-- NEEDS   clock order owners job transition live pack turn said pass
 -- ARGV    request_id moves admission nonce last_error lease_seconds hold_seconds retention call_deadline patience claim_ms most stale_after now want actor owners
 -- REPLY   pool to wake or "", the job's fields where they are wanted, then for each job that was admitted as
 --         `pass` has it

@@ -16,6 +16,10 @@ local next_try = until_deadline(job, now_us, delay_ms)
 redis.call("ZADD", due, next_try, request_id)
 if called == "0" then redis.call("HSET", job_ .. request_id, "Attempts", 0) end
 if last_error ~= "" then
-  redis.call("HSET", job_ .. request_id, "LastError", last_error, "UpdatedAt", text(now_us))
+  redis.call("HSET", job_ .. request_id, "LastError", last_error, "NextTry", next_try, "UpdatedAt", text(now_us))
+  local attempt = redis.call("HGET", job_ .. request_id, "Attempts") or ""
+  local wait = (tonumber(next_try) - milliseconds(now_us)) / 1000
+  local again = next_try == job.Deadline and "not called again" or string.format("called again in %.1f s", wait)
+  event("call_failed", job, "", attempt, nil, last_error .. "; " .. again)
 end
 return { "ok", next_try }
