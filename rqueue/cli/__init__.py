@@ -23,49 +23,49 @@ ROOMS: Rooms = {
     "The line": {
         "jobs": {
             "ls": "Show the queues, or the jobs of one in order.",
-            "show": "Show a job: where it stands and why, what it asks for, what happened to it.",
+            "show": "Show a job: its place, why it waits, and what happened to it.",
         },
         "changes": {
             "create": "Put jobs into the line.",
-            "update": "Have a waiting job ask for something else, or call somebody else.",
-            "front": "Make waiting jobs the next ones, in the order in which they are named.",
-            "back": "Make waiting jobs the last ones, in the order in which they are named.",
-            "move": "Move waiting jobs after or before another one, between two, or to a priority.",
-            "cancel": "Cancel waiting jobs; running ones give back what they hold.",
-            "confirm": "Say that called jobs run, or renew the leases of running ones.",
+            "update": "Change what a waiting job asks for, or whom it calls.",
+            "front": "Make waiting jobs the next ones.",
+            "back": "Make waiting jobs the last ones.",
+            "move": "Move waiting jobs next to another one, or to a priority.",
+            "cancel": "Cancel waiting jobs, release running ones.",
+            "confirm": "Say that called jobs run, or renew their leases.",
             "done": "Give back what called or running jobs hold.",
-            "requeue": "Put running, failed or expired jobs back in line, at their old places.",
-            "redeliver": "Call jobs that are being called now, and not only at their next try.",
+            "requeue": "Put jobs that run, failed or expired back in line.",
+            "redeliver": "Call jobs now, and not only at their next try.",
         },
     },
     "Capacity": {
         "capacity": {
-            "pools": "Show pools: what their hosts have, and what is used of it.",
+            "pools": "Show pools: what their hosts have, and what is used.",
             "pause": "Admit nobody; all else goes on.",
             "resume": "Admit again.",
-            "simulate": "Show who would be admitted and who would wait, if some things were different.",
+            "simulate": "Show who would be admitted if some things were different.",
         },
         "files": {"apply": "Make queues and pools what files say."},
     },
     "Live": {
         "live": {
             "watch": "Show a queue's line as it changes.",
-            "events": "Show what happened, oldest first, and with --follow what happens.",
+            "events": "Show what happened, and with --follow what happens.",
         },
         "overview": {
-            "top": "Show all queues as they change: who waits, for how long, how full the hosts are.",
+            "top": "Show all queues as they change.",
         },
     },
     "The service": {
         "serving": {
             "serve": "Run the service.",
             "worker": "",
-            "healthcheck": "Ask the service that runs here whether it is ready.",
-            "check": "Find what the keys in Redis do not agree about, and mend it.",
+            "healthcheck": "Ask whether the service that runs here is ready.",
+            "check": "Find what the keys in Redis do not agree about.",
             "demo": "Show the main job on a service of its own.",
         },
         "tokens": {"token": "Make tokens for RQUEUE_TOKENS_FILE."},
-        "shell": {"completion": "Print what has a shell complete commands, types and jobs."},
+        "shell": {"completion": "Print what has a shell complete commands and jobs."},
     },
 }
 

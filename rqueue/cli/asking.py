@@ -18,10 +18,11 @@ from rqueue.errors import Refused
 
 # The answer is no; or it was wrongly asked, or not answered.
 NO, UNASKED = 1, 2
+FORBIDDEN = 403
 # A short restart is over by then, and nobody waits long for a service that is not there.
 TRIES = 3
-# 404s that are no answer about a job or a pool: something else listens there.
-_NOWHERE = ("not_found", "")
+# Answers of something else than the service, or of none.
+_NOWHERE = ("", "not_found")
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ def read_token(file: Path | None) -> str | None:
 def told(error: Failed) -> int:
     """Say why a call did not succeed, and what to do; returns what to end with."""
     advice = ""
-    if "RQUEUE_URL" in error.message:
-        pass
-    elif error.status == 0 or (error.status == 404 and error.code in _NOWHERE):
+    if error.code in _NOWHERE and "RQUEUE_URL" not in error.message:
         advice = "; RQUEUE_URL or --url says where the service is"
     elif error.status == 401:
         advice = "; RQUEUE_TOKEN or --token-file has the token to show"
@@ -81,9 +80,7 @@ def told(error: Failed) -> int:
 
 def is_no(error: Failed) -> bool:
     """Whether the service did answer: there is no such thing, or it cannot be as things are."""
-    if error.status == 404:
-        return error.code not in _NOWHERE
-    return error.status == 409 or error.code == "queue_full"
+    return (error.status in (404, 409) and error.code not in _NOWHERE) or error.code == "queue_full"
 
 
 async def each(names: Iterable[str], do: Callable[[str], Awaitable[None]]) -> int:

@@ -23,7 +23,7 @@ _PLACED = (Column("JOB", least=12), Column("OWNER", least=8), Column("POOL", lea
 @click.argument("pool", metavar="[POOL]", required=False, shell_complete=pool_names)
 @asks
 async def pools(ask: Asking, type_: str, pool: str | None) -> int:
-    """Show pools: what their hosts have, and what is used of it."""
+    """Show pools: what their hosts have, and what is used."""
     if pool is not None:
         _write(ask, await ask.client.pool(type_, pool), owners=True)
         return 0
@@ -116,7 +116,10 @@ def _listed(held: Mapping[str, int | str]) -> str:
 @TYPES
 @asks
 async def pause(ask: Asking, types_: tuple[str, ...]) -> int:
-    """Admit nobody; all else goes on: jobs come, move and end."""
+    """Admit nobody; all else goes on.
+
+    Jobs come, move and end as ever.
+    """
     return await _paused(ask, types_, True)
 
 
@@ -124,7 +127,10 @@ async def pause(ask: Asking, types_: tuple[str, ...]) -> int:
 @TYPES
 @asks
 async def resume(ask: Asking, types_: tuple[str, ...]) -> int:
-    """Admit again, whoever's turn it is."""
+    """Admit again.
+
+    Whoever's turn it is goes at once.
+    """
     return await _paused(ask, types_, False)
 
 
@@ -183,7 +189,10 @@ async def simulate(
     pool: str | None,
     file: str | None,
 ) -> int:
-    """Show who would be admitted and who would wait, if some things were different. Nothing happens."""
+    """Show who would be admitted if some things were different.
+
+    Moves, hosts and new jobs, in this order. Nothing happens.
+    """
     wanted: dict[str, Any] = {} if file is None else read_json(f"@{file}", file)
     if not isinstance(wanted, dict):
         raise Refused(f"{file}: expected a JSON object with moves, pools, jobs or pool")
@@ -225,7 +234,8 @@ def _job(request_id: str, owner_id: str, written: str) -> dict[str, Any]:
 
 
 def _tell(out: Out, found: Mapping[str, Any]) -> None:
-    admitted, waiting = found["admitted"], found["waiting"]
+    admitted = found["admitted"]
+    waiting = sorted(found["waiting"], key=lambda job: int(job["Position"]))
     out.line(out.paint("would be admitted" if admitted else "nobody would be admitted", "bold"))
     if admitted:
         hosts = [", ".join(dict.fromkeys(job["Placement"])) for job in admitted]

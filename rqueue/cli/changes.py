@@ -47,7 +47,10 @@ Change = Callable[[str], Awaitable[Job]]
 @DRY
 @asks
 async def create(ask: Asking, type_: str, file: str | None, dry_run: bool, **given: Any) -> int:
-    """Put jobs into the line: one by options, or those of a file, a thousand at a time."""
+    """Put jobs into the line.
+
+    One by options, or those of a file, a thousand at a time.
+    """
     if file is not None:
         if dry_run or any(value not in (None, ()) for value in given.values()):
             raise click.UsageError("--file says all of its jobs; the other options are for one")
@@ -130,7 +133,10 @@ async def _create_all(ask: Asking, type_: str, drafts: list[Any]) -> int:
 async def update(
     ask: Asking, type_: str, request_id: str, data: str | None, callback: str | None, dry_run: bool
 ) -> int:
-    """Have a waiting job ask for something else, or call somebody else; it keeps its place."""
+    """Change what a waiting job asks for, or whom it calls.
+
+    It keeps its place.
+    """
     if data is None and callback is None:
         raise click.UsageError("expected --data, --callback or both")
     read = None if data is None else read_json(data, "--data")
@@ -148,7 +154,10 @@ async def update(
 @DRY
 @asks
 async def front(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: bool) -> int:
-    """Make waiting jobs the next ones, in the order in which they are named."""
+    """Make waiting jobs the next ones.
+
+    Several stand there in the order in which they are named.
+    """
     change = _with(ask.client.front, type_, dry_run)
     # The last one that goes to the front is the first.
     return await _moved(ask, type_, request_ids[::-1], change, dry_run)
@@ -160,7 +169,10 @@ async def front(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: 
 @DRY
 @asks
 async def back(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: bool) -> int:
-    """Make waiting jobs the last ones, in the order in which they are named."""
+    """Make waiting jobs the last ones.
+
+    Several stand there in the order in which they are named.
+    """
     return await _moved(ask, type_, request_ids, _with(ask.client.back, type_, dry_run), dry_run)
 
 
@@ -181,9 +193,10 @@ async def move(
     priority: int | None,
     dry_run: bool,
 ) -> int:
-    """Move waiting jobs after or before another one, between two, or to a priority.
+    """Move waiting jobs next to another one, or to a priority.
 
-    Several stand there in the order in which they are named.
+    With --after and --before they go between the two. Several stand there in the order in which they are
+    named.
     """
     if (priority is None) == (after is None and before is None):
         raise click.UsageError("expected --after, --before or both, or --priority")
@@ -230,7 +243,10 @@ async def _moved(ask: Asking, type_: str, names: Sequence[str], change: Change, 
 @DRY
 @asks
 async def cancel(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: bool) -> int:
-    """Cancel waiting jobs; running ones give back what they hold."""
+    """Cancel waiting jobs, release running ones.
+
+    A running one gives back what it holds, and is done.
+    """
     return await _changed(ask, type_, request_ids, _with(ask.client.cancel, type_, dry_run), dry_run)
 
 
@@ -250,7 +266,10 @@ async def done(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: b
 @DRY
 @asks
 async def requeue(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: bool) -> int:
-    """Put running, failed or expired jobs back in line, at their old places."""
+    """Put jobs that run, failed or expired back in line.
+
+    They get their old places.
+    """
     return await _changed(ask, type_, request_ids, _with(ask.client.requeue, type_, dry_run), dry_run)
 
 
@@ -260,7 +279,7 @@ async def requeue(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run
 @DRY
 @asks
 async def confirm(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run: bool) -> int:
-    """Say that called jobs run, or renew the leases of running ones."""
+    """Say that called jobs run, or renew their leases."""
     return await _changed(ask, type_, request_ids, _with(ask.client.confirm, type_, dry_run), dry_run)
 
 
@@ -269,7 +288,10 @@ async def confirm(ask: Asking, type_: str, request_ids: tuple[str, ...], dry_run
 @IDS
 @asks
 async def redeliver(ask: Asking, type_: str, request_ids: tuple[str, ...]) -> int:
-    """Call jobs that are being called now, and not only at their next try."""
+    """Call jobs now, and not only at their next try.
+
+    Those whose call is still tried; one that failed is put back in line by `requeue`.
+    """
     return await _changed(ask, type_, request_ids, lambda name: ask.client.redeliver(type_, name), False)
 
 

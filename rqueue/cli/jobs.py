@@ -126,7 +126,7 @@ def queue_row(queue: Queue) -> tuple[str | tuple[str, str], ...]:
 @ID
 @asks
 async def show(ask: Asking, type_: str, request_id: str) -> int:
-    """Show a job: where it stands and why, what it asks for, what happened to it."""
+    """Show a job: its place, why it waits, and what happened to it."""
     job = await ask.client.get(type_, request_id)
     if ask.out.json:
         ask.out.document(job.document)

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from rqueue.cli.asking import Asking, asks
+from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.jobs import STANDING, filters, listed
 from rqueue.cli.names import TYPE, request_ids
 from rqueue.cli.output import Table, clean
 from rqueue.cli.screen import keep_showing, until_ended
 from rqueue.cli.words import EVENT_COLUMNS, JOB_COLUMNS, event_row, job_row
-from rqueue.client import Event, Job
+from rqueue.client import Client, Event, Failed, Job
 
 # Where nothing is heard of, it is looked at all the same: ages grow.
 LOOK_SECONDS = 5.0
@@ -26,9 +26,10 @@ BEFORE, LAST, MOST = 10, 100, 1000
 @filters
 @asks
 async def watch(ask: Asking, type_: str, **chosen: str | None) -> int:
-    """Show a queue's line as it changes, and what happened last. Ctrl-C ends it.
+    """Show a queue's line as it changes.
 
-    Where the output is no terminal, and with --json, the line is shown once.
+    And what happened last. Ctrl-C ends it. Where the output is no terminal, and with --json, the line is
+    shown once.
     """
     if not ask.out.live:
         await listed(ask, type_, None, chosen)
@@ -54,13 +55,23 @@ async def _line(ask: Asking, type_: str, chosen: Mapping[str, Any], last: list[E
     # Beside them and the jobs there are a line about the queue, the titles, and an empty one before each.
     room = max(1, min(STANDING, height - 4 - len(below)))
     pages = ask.client.pages(type_, limit=room, standing=True, **chosen)
-    queue, jobs = await asyncio.gather(ask.client.queue(type_), _all_of(pages))
-    state = ", paused" if queue.settings.get("paused") else ""
-    head = f"{clean(type_)}: {queue.queued} wait, {queue.running} run{state}"
+    head, jobs = await asyncio.gather(_counted(ask.client, type_), _all_of(pages))
     above = [ask.out.paint(head, "bold"), "", *Table(ask.out, *JOB_COLUMNS).lines([*map(job_row, jobs)])]
     # Titles would take the place of an event.
     events = [*Table(ask.out, *EVENT_COLUMNS).lines([*map(event_row, below)])][1:]
     return above + [""] * (height - len(above) - len(events)) + events
+
+
+async def _counted(client: Client, type_: str) -> str:
+    try:
+        queue = await client.queue(type_)
+    except Failed as error:
+        if error.status != FORBIDDEN:
+            raise
+        # Who may see some of the jobs need not see how many there are.
+        return clean(type_)
+    state = ", paused" if queue.settings.get("paused") else ""
+    return f"{clean(type_)}: {queue.queued} wait, {queue.running} run{state}"
 
 
 async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
@@ -80,7 +91,7 @@ async def _all_of(pages: AsyncIterable[list[Job]]) -> list[Job]:
 @click.option("--limit", type=click.IntRange(1, MOST), help=f"So many of the past; without it {LAST}.")
 @asks
 async def events(ask: Asking, type_: str, follow: bool, request_id: str | None, limit: int | None) -> int:
-    """Show what happened, oldest first, and with --follow what happens."""
+    """Show what happened, and with --follow what happens."""
     limit = limit or (BEFORE if follow else LAST)
     if request_id is None:
         past = await ask.client.last_events(type_, limit)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -15,17 +15,20 @@ SAFE = re.compile(r"[A-Za-z0-9_./@+][-A-Za-z0-9_./@+:,=%]*")
 
 
 def _completer(
-    names: Callable[[Any, Mapping[str, Any], str], Awaitable[list[str]]],
+    names: Callable[[Any, str, str], Awaitable[list[str]]],
 ) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         from rqueue.cli.asking import read_token
         from rqueue.client import Failed, connected
         from rqueue.errors import Refused
 
+        # Before an option that still lacks its value, click leaves the arguments unread.
+        type_ = ctx.params.get("type_") or next(iter(ctx.args), "")
+
         async def ask() -> list[str]:
             token = read_token(ctx.params.get("token_file"))
             async with asyncio.timeout(SECONDS), connected(ctx.params.get("url"), token, tries=1) as client:
-                return await names(client, ctx.params, incomplete)
+                return await names(client, type_, incomplete)
 
         try:
             found = asyncio.run(ask())
@@ -36,17 +39,17 @@ def _completer(
     return complete
 
 
-async def _types(client: Any, given: Mapping[str, Any], incomplete: str) -> list[str]:
+async def _types(client: Any, type_: str, incomplete: str) -> list[str]:
     return [queue.type for queue in await client.queues()]
 
 
-async def _request_ids(client: Any, given: Mapping[str, Any], incomplete: str) -> list[str]:
+async def _request_ids(client: Any, type_: str, incomplete: str) -> list[str]:
     search = incomplete or None
-    return [job.request_id async for job in client.jobs(given["type_"], search=search, limit=MOST)]
+    return [job.request_id async for job in client.jobs(type_, search=search, limit=MOST)]
 
 
-async def _pools(client: Any, given: Mapping[str, Any], incomplete: str) -> list[str]:
-    return list((await client.queue(given["type_"])).pools)
+async def _pools(client: Any, type_: str, incomplete: str) -> list[str]:
+    return list((await client.queue(type_)).pools)
 
 
 types, request_ids, pools = _completer(_types), _completer(_request_ids), _completer(_pools)

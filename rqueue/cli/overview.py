@@ -8,7 +8,7 @@ import click
 from prometheus_client.parser import text_string_to_metric_families
 
 from rqueue import metrics
-from rqueue.cli.asking import Asking, asks
+from rqueue.cli.asking import FORBIDDEN, Asking, asks
 from rqueue.cli.capacity import style_of
 from rqueue.cli.jobs import AROUND
 from rqueue.cli.output import Cell, Column, Table, bar, now, span
@@ -19,7 +19,6 @@ from rqueue.domain.job import ENDED
 # Rates are those of the last minute, from so many events at the most.
 RATE_SECONDS = 60.0
 EVENTS = 200
-FORBIDDEN = 403
 COLUMNS = (
     Column("QUEUE", least=8),
     Column("WAIT", right=True),
@@ -44,9 +43,10 @@ Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
 )
 @asks
 async def top(ask: Asking, interval: float) -> int:
-    """Show all queues as they change: who waits, for how long, how full the hosts are. Ctrl-C ends it.
+    """Show all queues as they change.
 
-    Where the output is no terminal, and with --json, they are shown once.
+    Who waits, and for how long; new, admitted and ended jobs a minute; the pool and resource of which the
+    least is free. Ctrl-C ends it. Where the output is no terminal, and with --json, they are shown once.
     """
 
     async def draw() -> list[str]:

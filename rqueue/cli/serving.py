@@ -87,7 +87,10 @@ def worker() -> None:
 
 @click.command()
 def healthcheck() -> None:
-    """Ask the service that runs here, by the same settings, whether it is ready: status 0, else 1."""
+    """Ask whether the service that runs here is ready.
+
+    By the same settings as `serve`. Status 0 where it is, else 1.
+    """
     try:
         settings = config.read()
         ask(settings.host, settings.port, tls=settings.tls_cert_file is not None)
@@ -101,7 +104,9 @@ def healthcheck() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, instead of text for people.")
 @click.option("--type", "types", multiple=True, help="Only this type; again for more; none: all there are.")
 def check(repair: bool, as_json: bool, types: tuple[str, ...]) -> None:
-    """Find what the keys in Redis do not agree about, by the service's own settings, while it runs.
+    """Find what the keys in Redis do not agree about.
+
+    It looks by the service's own settings, while that runs.
 
     \b
     Status 0: nothing was found, or all of it is mended.

@@ -13,7 +13,7 @@ VARIABLE = "_RQUEUE_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what has a shell complete commands, types and jobs.
+    """Print what has a shell complete commands and jobs.
 
     \b
     bash: eval "$(rqueue completion bash)"          in ~/.bashrc
