@@ -61,7 +61,7 @@ async def opened(browser: Browser, watch: Watch) -> AsyncIterator[Open]:
             context.set_default_timeout(PATIENCE_MS)
             watch.over(context)
             page = await context.new_page()
-            await page.goto(f"{url}/board/#{quote(type_, safe='')}")
+            await page.goto(f"{url}/board/#queue={quote(type_, safe='')}")
             return page
 
         yield open_

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -98,7 +99,14 @@ async def said(page: Page, *words: str) -> None:
 
 
 async def drag(page: Page, request_id: str, onto: str) -> None:
-    """Drag a row to where another stands, in steps as a hand does: there it pushes that one away."""
+    """Drag a row to where another stands."""
+    async with held(page, request_id, onto):
+        pass
+
+
+@asynccontextmanager
+async def held(page: Page, request_id: str, onto: str) -> AsyncIterator[None]:
+    """A row is in hand where another stands, dragged there in steps, so that it pushes that one away."""
     one, other = row(page, request_id), row(page, onto)
     start, end = await one.bounding_box(), await other.bounding_box()
     assert start is not None
@@ -110,4 +118,5 @@ async def drag(page: Page, request_id: str, onto: str) -> None:
     await page.mouse.down()
     await page.mouse.move(x, y + (-4 if up else 4))
     await page.mouse.move(x, target, steps=12)
+    yield
     await page.mouse.up()

@@ -1,6 +1,7 @@
 """Pictures of the board for the documents: `python -m tests.board.screenshots` writes docs/images/board-*."""
 
 import asyncio
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -10,20 +11,24 @@ from playwright.async_api import expect
 
 from rqueue.store.embedded import embedded
 from tests.board.chromium import chromium
-from tests.board.driver import live, row
+from tests.board.driver import live
 from tests.conftest import Service, config_of, receiving, serving
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MOST_BYTES = 200_000
-DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 720}}
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 SHOTS = {
     "light": DESK,
     "dark": {**DESK, "color_scheme": "dark"},
     "phone": PHONE,
 }
-HOSTS = {f"gpu-{number}": {"VCPU": 64, "Memory": 262144, "GPU": 8} for number in range(1, 5)}
-MOVES = {"speech-run-118": {"position": "front"}}
+POOLS = {
+    "gpu": {f"gpu-{number}": {"VCPU": 64, "Memory": 262144, "GPU": 8} for number in range(1, 5)},
+    "cpu": {f"cpu-{number}": {"VCPU": 32} for number in range(1, 3)},
+}
+QUOTAS = {"gpu": {"vision": {"GPU": 12}}, "cpu": {}}
+AWAY = "http://127.0.0.1:9"
 OWNERS = ("vision", "speech", "physics", "genomics", "robotics")
 
 
@@ -42,34 +47,40 @@ class Past:
 
 async def furnish(service: Service, url: str, clock: Past) -> None:
     """A queue as on a working day: hosts that are nearly full, a receiver that is away, and a line."""
-    body = {"hosts": HOSTS, "quotas": {"vision": {"GPU": 16}}}
-    await service.call("PUT", "/queues/vm/pools/gpu", body)
-    await service.call("PUT", "/queues/vm", {"policy": "backfill", "patience": 600})
-    for number in range(14):
-        await post(
-            service, f"{url}/{number}", f"{OWNERS[number % 4]}-run-{number + 81}", OWNERS[number % 4], 1, 4
-        )
-        clock.forward(5)
-    for number in range(6):
-        await service.call("DELETE", f"/v1/vm/{OWNERS[number % 4]}-run-{number + 81}")
-        clock.forward(8)
+    for pool, hosts in POOLS.items():
+        await service.call("PUT", f"/queues/vm/pools/{pool}", {"hosts": hosts, "quotas": QUOTAS[pool]})
+    await post(service, AWAY, "sweep-16", "robotics", "cpu", VCPU=8)
+    numbers = itertools.count(81)
+    started = []
+    for owner in OWNERS[:4] * 6:
+        started.append(f"{owner}-run-{next(numbers)}")
+        await post(service, url, started[-1], owner, "gpu", **gpus(4))
+        clock.forward(3)
+    for request_id in started[:12]:
+        await service.call("DELETE", f"/v1/vm/{request_id}")
         await service.settle()
-    for number in range(14, 44):
-        count, gpus = 1 + number % 3, (4, 8, 1, 2)[number % 4]
+        clock.forward(6)
+    for number in range(24):
         owner = OWNERS[number * 3 % 5]
-        await post(service, f"{url}/{number}", f"{owner}-run-{number + 81}", owner, count, gpus)
+        shape = gpus((4, 8, 1, 2)[number % 4])
+        await post(service, url, f"{owner}-run-{next(numbers)}", owner, "gpu", 1 + number % 3, **shape)
         clock.forward(2 + number % 4)
-    for request_id, wish in MOVES.items():
-        await service.call("POST", f"/v1/vm/{request_id}", wish)
+    await post(service, url, "nightly-build", "speech", "cpu", VCPU=12)
     clock.forward(24 * 60)
-    await post(service, "http://127.0.0.1:9/lost", "sweep-17", "robotics", 1, 1)
+    await post(service, AWAY, "sweep-17", "robotics", "cpu", 2, VCPU=8)
+    await service.call("POST", f"/v1/vm/{OWNERS[2]}-run-119", {"position": "front"})
     await service.settle()
 
 
-async def post(service: Service, callback: str, request_id: str, owner: str, count: int, gpus: int) -> None:
-    shape = {"VCPU": gpus * 7, "Memory": gpus * 28672, "GPU": gpus}
-    data = {"host_aggregate": "gpu", "instances": [shape] * count}
-    job = {"request_id": request_id, "owner_id": owner, "data": data, "callback": callback}
+def gpus(count: int) -> dict[str, int]:
+    return {"VCPU": count * 7, "Memory": count * 28672, "GPU": count}
+
+
+async def post(
+    service: Service, url: str, request_id: str, owner: str, pool: str, count: int = 1, **shape: int
+) -> None:
+    data = {"host_aggregate": pool, "instances": [shape] * count}
+    job = {"request_id": request_id, "owner_id": owner, "data": data, "callback": f"{url}/{request_id}"}
     status, answer = await service.call("POST", "/v1/vm/", job)
     assert status == 201, answer
     await service.settle()
@@ -90,7 +101,8 @@ async def main() -> None:
                     page = await context.new_page()
                     await page.goto(f"{service.url}/board/")
                     await live(page)
-                    await expect(row(page, "speech-run-118")).to_be_visible()
+                    await expect(page.locator("#line [data-request-id]").first).to_be_visible()
+                    await expect(page.locator("#pools .host").first).to_be_visible()
                     file = IMAGES / f"board-{name}.png"
                     await page.screenshot(path=file, animations="disabled")
                     assert file.stat().st_size <= MOST_BYTES, f"{file} is larger than {MOST_BYTES} bytes"

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 @dataclass
 class Guarded:
-    """A service that asks for tokens; `token_of` a role."""
+    """A service that asks for tokens; `token_of` a role, and of a client that is one owner."""
 
     service: Service
     token_of: dict[str, str] = field(default_factory=dict)
@@ -28,12 +28,17 @@ class Guarded:
 @pytest_asyncio.fixture(loop_scope="session")
 async def guarded(valkey_url: str, namespace: str, tmp_path: Path) -> AsyncIterator[Guarded]:
     file, token_of = tmp_path / "tokens.yaml", {}
-    for role in ("viewer", "operator"):
-        token_of[role], entry = tokens.make(f"some-{role}", role, (), ())
+    for name, role, owners in (
+        ("viewer", "viewer", ()),
+        ("operator", "operator", ()),
+        ("client", "client", ()),
+        ("owner", "client", ("alice",)),
+    ):
+        token_of[name], entry = tokens.make(name, role, (), owners)
         tokens.add(file, entry)
     async with serving(config_of(namespace, tokens_file=file), valkey_url) as service:
         service.client.headers["Authorization"] = f"Bearer {token_of['operator']}"
-        await service.store.create("vm", [new("a"), new("b"), new("c")], indexed=True)
+        await service.store.create("vm", [new("a"), new("b", "alice"), new("c")], indexed=True)
         yield Guarded(service, token_of)
     await emptied(valkey_url, namespace)
 
@@ -75,6 +80,24 @@ async def test_a_viewer_is_offered_nothing_that_changes(guarded: Guarded, opened
     await stands(guarded.service, "a", "b", "c")
 
 
+@pytest.mark.parametrize(("name", "sees"), [("client", "abc"), ("owner", "b")])
+async def test_a_client_sees_and_ends_its_jobs(
+    guarded: Guarded, opened: Open, watch: Watch, name: str, sees: str
+) -> None:
+    """It may not read queues, so it names one in the address, and neither counts nor pools are shown."""
+    watch.expect("^401 GET ")
+    page = await opened(guarded.service.url)
+    await log_in(page, guarded.token_of[name])
+    await live(page)
+    await shows(page, *sees)
+    await expect(page.locator("#pools")).to_be_hidden()
+    await expect(page.get_by_role("button", name="Move")).to_have_count(0)
+    await press(page, "Cancel", "b")
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+    await shows(page, *sees.replace("b", ""))
+    await stands(guarded.service, "a", "c")
+
+
 async def test_a_session_that_ends_asks_for_the_token_again(
     guarded: Guarded, opened: Open, watch: Watch
 ) -> None:
@@ -82,8 +105,9 @@ async def test_a_session_that_ends_asks_for_the_token_again(
     page = await opened(guarded.service.url)
     await log_in(page, guarded.token_of["operator"])
     await shows(page, "a", "b", "c")
+    await row(page, "c").focus()
     await page.context.clear_cookies()
-    await press(page, "Move to the front", "c")
+    await page.keyboard.press("Alt+Home")
     await expect(page.get_by_label("Token")).to_be_visible()
     await log_in(page, guarded.token_of["operator"])
     await shows(page, "a", "b", "c")

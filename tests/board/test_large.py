@@ -54,6 +54,7 @@ async def bounded(page: Page) -> None:
     assert await page.evaluate("document.querySelectorAll('*').length") <= MOST_NODES
 
 
+@pytest.mark.timeout(180)
 async def test_a_hundred_thousand_jobs_are_usable(service: Service, opened: Open) -> None:
     await crowd(service)
     began = time.monotonic()

@@ -1,6 +1,7 @@
 """The page follows what happens elsewhere, also when the way there is bad."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from tests.board.chromium import Watch
-from tests.board.conftest import Open
+from tests.board.conftest import Open, emptied
 from tests.board.driver import fill, line, live, press, row, said, shows, stands, until
-from tests.conftest import SEED_JOB, Service, config_of, serving
+from tests.conftest import SEED_JOB, Service, config_of, redis_at, serving
 from tests.faults.proxy import proxied
 from tests.faults.server import Server, free_port, server
 from tests.process import running
@@ -76,8 +77,9 @@ async def test_a_service_that_was_killed_is_found_again(tmp_path: Path, opened: 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(120)
-async def test_a_network_that_drops_everything_is_seen(service: Service, opened: Open) -> None:
+async def test_a_network_that_drops_everything_is_seen(service: Service, opened: Open, watch: Watch) -> None:
     """No connection ends, and none says anything: neither the page nor the browser is told."""
+    watch.expect("ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_REFUSED")  # when the wire is taken away
     await fill(service, "a", "b", "c")
     async with proxied(int(service.url.rsplit(":", 1)[1])) as proxy:
         page = await opened(f"http://127.0.0.1:{proxy.port}")
@@ -128,6 +130,28 @@ async def test_slow_and_failed_answers_are_borne(service: Service, opened: Open,
     await press(page, "Move to the front", "a")
     await said(page, "502")
     await shows(page, "c", "d", "a", "b")
+
+
+async def test_what_is_done_by_hand_is_seen_too(
+    service: Service, opened: Open, valkey_url: str, namespace: str
+) -> None:
+    """No event tells that a queue was deleted with redis-cli, nor of data of a megabyte written there."""
+    await fill(service, "a", "b")
+    page = await opened(service.url)
+    await live(page)
+    await shows(page, "a", "b")
+    async with redis_at(valkey_url) as redis:
+        await redis.hset(f"{namespace}:{{vm}}:job:b", "Data", json.dumps({"note": "x" * (1 << 20)}))
+        await row(page, "b").get_by_role("button", name="b", exact=True).click()
+        await expect(page.get_by_role("dialog")).to_contain_text("xxxx")
+        await page.keyboard.press("Escape")
+        await press(page, "Move to the front", "b")
+        await shows(page, "b", "a")
+        await emptied(valkey_url, namespace)
+    await until(lambda: line(page), [], seconds=20)
+    await expect(page.locator("#line")).to_contain_text("Nobody waits.")
+    await fill(service, "c")
+    await shows(page, "c")
 
 
 async def test_a_flood_of_events_leaves_the_page_usable(service: Service, opened: Open) -> None:

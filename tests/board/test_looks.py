@@ -46,7 +46,7 @@ async def furnished(service: Service) -> None:
 
 async def overflow(page: Page) -> int:
     """How many pixels the page is wider than its window."""
-    return int(await page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+    return max(0, await page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -97,7 +97,7 @@ async def test_nothing_is_cut_off_at_any_width(service: Service, opened: Open) -
     await furnished(service)
     page = await opened(service.url)
     await shows(page, "big-2", "big-3", "never")
-    for width in (320, 360, 600, 1000, 1001, 1180, 1181, 1280, 1366, 1920):
+    for width in (320, 360, 760, 761, 1140, 1141, 1280, 1440, 1920):
         await page.set_viewport_size({"width": width, "height": 900})
         assert await overflow(page) <= 0, width
         assert await page.locator("#line").evaluate("(line) => line.scrollWidth - line.clientWidth") == 0, (

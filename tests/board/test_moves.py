@@ -5,7 +5,7 @@ from playwright.async_api import Route, expect
 
 from tests.board.chromium import Watch
 from tests.board.conftest import Open
-from tests.board.driver import drag, fill, live, press, row, said, shows, stands
+from tests.board.driver import drag, fill, held, live, press, row, said, shows, stands, until
 from tests.conftest import Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
@@ -102,6 +102,22 @@ async def test_a_job_goes_to_a_place_that_is_named(service: Service, opened: Ope
     await page.get_by_role("dialog").get_by_label("Place").fill("nobody")
     await page.get_by_role("dialog").get_by_role("button", name="Move").click()
     await said(page, "a was not moved", "nobody")
+
+
+async def test_a_row_in_hand_may_be_lost(service: Service, opened: Open, watch: Watch) -> None:
+    """While it is dragged nothing moves under it; what has happened is told when it is let go."""
+    watch.expect("^409 POST /v1/vm/d")
+    await fill(service, "a", "b", "c", "d")
+    page = await opened(service.url)
+    await live(page)
+    await shows(page, "a", "b", "c", "d")
+    async with held(page, "d", onto="b"):
+        await service.call("DELETE", "/v1/vm/d")
+        await service.call("POST", "/v1/vm/c", {"position": "front"})
+        await until(page.locator("#events li").count, 6)
+        await expect(row(page, "d").first).to_be_attached()
+    await said(page, "d was not moved", "cancelled")
+    await shows(page, "c", "a", "b")
 
 
 async def test_undo_says_what_it_cannot_do(service: Service, opened: Open, watch: Watch) -> None:

@@ -16,7 +16,7 @@ import { Deliveries, readLive, showRunning } from "./running.js";
 
 const LINE_MS = 250;
 const SIDE_MS = 1000;
-const QUEUES_MS = 10_000;
+const AGAIN_MS = 10_000;
 const AWAY_MS = 2000;
 const TYPING_MS = 300;
 
@@ -37,7 +37,7 @@ function tellConnection() {
   const state = streaming && answering ? "live" : "away";
   const node = at("connection");
   if (node.dataset.state !== state) node.dataset.state = state;
-  say(at("connection-said"), state === "live" ? "Live" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
+  say(at("connection-said"), state === "live" ? "Live" : !type ? "No queue yet" : answering ? "Not live, trying again…" : "Out of reach, trying again…");
 }
 
 // Do what asks the service. Where it is away that is said, and all is read again when it is back.
@@ -328,7 +328,13 @@ function build() {
     if (named && named !== type) choose(named);
   });
   setInterval(tick, 1000);
-  setInterval(() => { if (!document.hidden && isOpen && !isAsked) refreshQueues(); }, QUEUES_MS);
+  // Reasons and estimates change with time alone, and keys that are edited by hand tell nobody.
+  setInterval(() => {
+    if (document.hidden || isAsked) return;
+    refreshQueues();
+    refreshLine();
+    refreshSide();
+  }, AGAIN_MS);
 }
 
 at("login-form").addEventListener("submit", async (event) => {

@@ -17,25 +17,33 @@ const LOOKED = 1000;
 const TALLEST = 15_000_000;
 // A filtered list is read again as a whole while that takes so few answers.
 const FEW = 3;
+// Of rows that are narrower, in pixels, a part is left out.
+const NARROW = 850;
 
 export class Line {
   #grid = at("line"); #runway = this.#grid.querySelector(".runway"); #window = this.#grid.querySelector(".window");
   #rows = new Map(); #jobs = []; #start = 0; #total = 0; #cursor = null; #looked = 0; #reading = null; #filling = null; #frozen = false;
   #active = ""; #frame = 0; #wanted = 0; #answers = 0; #goal = -1; #lastIndex = 0; #halted = false;
 
-  // `can` is {move, end, whole}: what the session may do, and whether it sees the whole line.
+  // `can` is {move, end, queues, whole}: what the session may do, and whether it sees the whole line.
   constructor(can) {
     this.can = can;
     this.type = "";
     this.filters = { owner_id: "", status: "queued", search: "" };
     this.#grid.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#grid.addEventListener("focusin", (event) => this.#focused(event));
-    new ResizeObserver(() => this.#scrolled()).observe(this.#grid);
+    new ResizeObserver(() => this.#resized()).observe(this.#grid);
+  }
+
+  // A row in somebody's hand hangs from the page itself, so it is the page that is narrow.
+  #resized() {
+    document.body.classList.toggle("narrow", this.#grid.clientWidth < NARROW);
+    this.#scrolled();
   }
 
   get filtered() {
     const { owner_id, status, search } = this.filters;
-    return !this.can.whole || owner_id !== "" || search !== "" || status !== "queued";
+    return !this.can.whole || !this.can.queues || owner_id !== "" || search !== "" || status !== "queued";
   }
   get height() { return parseFloat(getComputedStyle(this.#grid).getPropertyValue("--row")); }
   get rows() { return this.#window; }
