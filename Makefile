@@ -40,7 +40,7 @@ chart: $(VENV)/.developing ## write what of the chart is made from elsewhere: it
 	$(BIN)/python -m helm.readme
 
 docs: $(VENV)/.documenting ## the documents as a site in build/site; fails where a link leads nowhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS)
 	@echo "build/site/index.html"
 
 bench: $(VENV)/.benching debian ## how fast it is here, beside others; half an hour, ARGS=--quick for a minute

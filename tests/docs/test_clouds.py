@@ -13,7 +13,7 @@ from tests.docs.typed import needs, reader
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 
-pytestmark = [needs("curl"), pytest.mark.thorough]
+pytestmark = [needs("curl"), pytest.mark.thorough, pytest.mark.timeout(180)]
 
 
 async def test_openstack(tmp_path: Path) -> None:

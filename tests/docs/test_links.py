@@ -91,7 +91,7 @@ def test_the_site_has_every_page() -> None:
     not importlib.util.find_spec("mkdocs"), reason="NOT TRIED: mkdocs is not installed; `make docs` does it"
 )
 def test_the_site_is_made_and_asks_no_other_host(tmp_path: Path) -> None:
-    words = ("-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site"))
+    words = ("-m", "mkdocs", "build", "--site-dir", str(tmp_path / "site"))
     done = subprocess.run(
         [sys.executable, *words],
         cwd=ROOT,

@@ -11,7 +11,7 @@ from tests.process import Running, running
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-pytestmark = needs("curl", "openssl", "redis-cli", "redis-server")
+pytestmark = [needs("curl", "openssl", "redis-cli", "redis-server"), pytest.mark.timeout(180)]
 
 
 async def test_the_tutorial(tmp_path: Path) -> None:

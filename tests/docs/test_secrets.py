@@ -74,6 +74,7 @@ def test_by_hand_the_same_comes_out(tmp_path: Path) -> None:
     assert f"v1,{said.stdout.strip()}" == headers["webhook-signature"]
 
 
+@pytest.mark.timeout(180)
 @needs("openssl")
 async def test_while_secrets_rotate_who_knows_either_takes_every_call(
     tmp_path: Path, receiver: Receiver, is_ours: Callable[..., bool]

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +27,7 @@ STAYS = re.compile(r"rqueue serve$|receiver\.py$|^redis-server ")
 PORT = re.compile(
     r"(?<=127\.0\.0\.1:)[0-9]{4}\b|(?<=(?:port|PORT)[= ])[0-9]{4}\b|(?<=redis-cli -p )[0-9]{4}\b"
 )
-TRIES, WAIT_SECONDS = 200, 0.05
+WAIT_SECONDS, PAUSE_SECONDS = 15, 0.05
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -94,20 +95,21 @@ class Reader:
     async def types(self, command: str, shown: str) -> None:
         """Run a command until it answers what is shown; one that only reads may be asked again for that."""
         words = self._own(command).replace(".venv/bin/", "").replace("curl ", "curl -sS ", 1)
+        # As on a terminal, where its answers have numbers.
+        words = re.sub("^redis-cli ", "redis-cli --no-raw ", words)
         if STAYS.search(command):
             await self._starts(words, shown, self.ports[_listens_on(command)])
             return
-        again = READS.match(command)
-        for _ in range(TRIES if again else 1):
+        until = time.monotonic() + (WAIT_SECONDS if READS.match(command) else 0)
+        while True:
             process = await self._run(words, PIPE)
             said = (await process.communicate())[0].decode()
             assert process.returncode == 0, (command, said)
+            assert '"ok":false' not in said, (command, said)
             if all(part in VARIES.sub("…", said) for part in parts(shown)):
-                break
-            await asyncio.sleep(WAIT_SECONDS)
-        else:
-            raise AssertionError(f"{command}\nshows\n{shown}\nand not\n{said}")
-        assert '"ok":false' not in said, (command, said)
+                return
+            assert time.monotonic() < until, f"{command}\nshows\n{shown}\nand not\n{said}"
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _run(self, words: str, output: int) -> Process:
         return await asyncio.create_subprocess_shell(
@@ -120,14 +122,15 @@ class Reader:
         with said.open("wb") as output:
             process = await self._run(f"exec env {words}", output.fileno())
         self.stays.append((process, said, shown))
-        for _ in range(TRIES):
-            assert process.returncode is None, said.read_text()
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
             with suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", int(port))
                 writer.close()
                 return
-            await asyncio.sleep(WAIT_SECONDS)
-        raise AssertionError(f"{words} does not listen: {said.read_text()}")
+            assert process.returncode is None, said.read_text()
+            assert time.monotonic() < until, f"{words} does not listen: {said.read_text()}"
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def ends(self) -> None:
         for process, _, _ in reversed(self.stays):
@@ -138,11 +141,10 @@ class Reader:
     async def hears(self, text: str, number: int = 0, times: int = 1) -> None:
         """Wait until the program that was started as this one has said something so many times."""
         said = self.stays[number][1]
-        for _ in range(TRIES):
-            if said.read_text().count(text) >= times:
-                return
-            await asyncio.sleep(WAIT_SECONDS)
-        raise AssertionError((text, said.read_text()))
+        until = time.monotonic() + WAIT_SECONDS
+        while said.read_text().count(text) < times:
+            assert time.monotonic() < until, (text, said.read_text())
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def sees(self) -> None:
         """Wait until the programs that go on have said what is shown of it."""
