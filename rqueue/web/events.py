@@ -50,9 +50,9 @@ _EVENT = shapes.ref("Event")
 async def list_events(request: web.Request) -> web.StreamResponse:
     """GET /queues/<type>/events: what happened in a type, the newest events or, as it happens, a stream.
 
-    A list has the oldest of them first. With `Accept: text/event-stream` they come as events: `id`
-    is the event's, `data` the event as JSON, and a comment comes at least every 15 s. Who was
-    away goes on with `Last-Event-ID`; where what came next is gone, the first event is `missed`.
+    A list has the oldest of them first. With `Accept: text/event-stream` they are server-sent events: `id`
+    is the event's, `data` the event as JSON; a comment comes every 15 s. Who was away goes on with
+    `Last-Event-ID`; where what came next is gone, the first event is `missed`.
     """
     (type_,), caller = typed(request), caller_of(request)
     asked = schemas.events_query(query(request))
