@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import aiohttp_retry
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from rqueue.client.values import Failed
@@ -135,7 +136,7 @@ class Calling:
                 yield response.content
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._away(error, 1) from None
-        except ValueError:
+        except HttpProcessingError:
             # A line that is longer than any that the service sends.
             raise self.unreadable() from None
 

@@ -165,7 +165,7 @@ async def test_it_goes_on_from_the_last_id(receiver, newest):
     assert asked == [begun, begun, "5-0"]
 
 
-@pytest.mark.parametrize("text", ["data: {\n\n", "data: 5\n\n", "data: " + "x" * 300_000 + "\n\n"])
+@pytest.mark.parametrize("text", ["data: {\n\n", "data: 5\n\n", "data: " + "x" * 3_000_000 + "\n\n"])
 async def test_what_is_no_event_ends_it(receiver, text):
     receiver.answer = streaming(text)
     async with connected(receiver.url, "") as client:

@@ -142,7 +142,8 @@ def test_secrets_are_the_environments(monkeypatch: pytest.MonkeyPatch, tmp_path:
 async def handling(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/called/{id}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    # As some have it: who goes away ends the handler.
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -187,6 +188,8 @@ async def test_a_call_that_comes_again_is_handed_over_once() -> None:
             while len(portal.calls) < 2:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.01)
         sending[0].cancel()
+        # Time for the server to see that nobody waits there any more.
+        await asyncio.sleep(0.1)
         portal.goes_on.set()
         assert await asyncio.gather(*sending[1:]) == [204, 204]
         assert [call.id for call in portal.calls] == ["adm_1-1", "adm_2-1"]
