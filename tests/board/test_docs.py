@@ -1,4 +1,4 @@
-"""The page of the API in a real Chromium: from this service alone, under its policy, for everybody to read."""
+"""The page of the API in a real Chromium: from this service alone, under its policy, for all to read."""
 
 from pathlib import Path
 

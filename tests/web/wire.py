@@ -8,6 +8,10 @@ from typing import Any
 from yarl import URL
 
 from tests.conftest import Service
+from tests.web.contract import contract
+
+# Of longer answers most is of one kind.
+LONG = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,20 @@ class Answer:
 
 
 async def ask(service: Service, method: str, path: str, body: Any = None, **options: Any) -> Answer:
-    """One request; the path goes out as it is written, a str or bytes as the body too."""
+    """One request; the path goes out as it is written, a str or bytes as the body too.
+
+    What comes back is one of the answers that the OpenAPI document has for it.
+    """
     if isinstance(body, str | bytes):
         options["data"] = body.encode() if isinstance(body, str) else body
     elif body is not None:
         options["json"] = body
     url = URL(service.url + path, encoded=True)
     async with service.client.request(method, url, **options) as response:
-        return Answer(response.status, response.headers, await response.text())
+        answer = Answer(response.status, response.headers, await response.text())
+    if len(answer.text) < LONG:
+        contract().hold(method, path, answer.status, answer.headers.get("Content-Type", ""), answer.text)
+    return answer
 
 
 async def ask_raw(service: Service, request: bytes) -> bytes:
