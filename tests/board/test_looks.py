@@ -59,7 +59,7 @@ async def test_axe_finds_nothing(service: Service, opened: Open, scheme: str) ->
     await expect(page.locator("#running")).to_contain_text("runs-1")
     await expect(page.locator("#pools")).to_contain_text("host1")
     await page.get_by_text("As a table").click()
-    await page.get_by_text("Quotas").click()
+    await page.get_by_text("Quotas", exact=True).click()
     await press(page, "Move to the front", "big-3")
     await shows(page, "big-3", "big-2", "never")
     assert await found_by_axe(page) == []
