@@ -10,7 +10,7 @@ from rqueue.web.operation import operation
 # Marks on the page are drawings inside its CSS.
 _PAGE = Assets("board", img_src="'self' data:")
 _VENDOR = Assets("board/vendor", img_src="'self' data:")
-_SCRIPTS: shapes.Shape = {"text/javascript": shapes.TEXT, "text/css": shapes.TEXT}
+_FILES: shapes.Shape = dict.fromkeys(("text/javascript", "text/css", "image/svg+xml"), shapes.TEXT)
 
 
 @operation(media={"text/html": shapes.TEXT}, unchanged=True, asks_redis=False)
@@ -22,11 +22,11 @@ async def board(request: web.Request) -> web.Response:
     return _PAGE.answer(request, "index.html")
 
 
-@operation(media=_SCRIPTS, unchanged=True, refuses=(Missing,), asks_redis=False)
+@operation(media=_FILES, unchanged=True, refuses=(Missing,), asks_redis=False)
 async def board_file(request: web.Request) -> web.Response:
     """GET /board/<file>: a file of that page.
 
-    Its scripts and styles.
+    Its scripts, styles and icon.
     """
     return _PAGE.answer(request, request.match_info["file"])
 

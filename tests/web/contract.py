@@ -16,6 +16,7 @@ from rqueue.web import openapi
 from rqueue.web.routes import INBOX_ROUTES, LOGIN_ROUTES, ROUTES
 
 JSON = "application/json"
+SOME = frozenset(handler.__name__ for _, _, handler, _ in (*LOGIN_ROUTES, *INBOX_ROUTES))
 
 
 def closed(value: Any) -> Any:
@@ -42,7 +43,9 @@ class Contract:
     def hold(self, method: str, path: str, status: int, content_type: str, body: str) -> None:
         """Assert that an answer is one of those that the document has for its operation."""
         found = self._operation("get" if method == "HEAD" else method.lower(), path.partition("?")[0])
-        if found is None:
+        # Not every service has logins and an inbox.
+        gone = status == 404 and found is not None and found["operationId"] in SOME
+        if found is None or gone:
             assert status in (400, 404, 405, 414, 417, 431), (method, path, status)
             return
         said = found["responses"].get(str(status))
@@ -75,15 +78,15 @@ class Contract:
         return found
 
     def _operation(self, method: str, path: str) -> Any:
-        segments = path.strip("/").split("/") if path.strip("/") else []
+        segments = path.removesuffix("/").split("/")[1:]
         best: tuple[int, Any] = (-1, None)
         for template, of_path in self._closed["paths"].items():
             wanted = template.strip("/").split("/")
             if "{path}" in wanted:
-                fits = len(segments) >= len(wanted) and segments[0] == wanted[0]
+                fits = all(segments) and len(segments) >= len(wanted) and segments[0] == wanted[0]
             else:
                 fits = len(segments) == len(wanted) and all(
-                    want.startswith("{") or unquote_to_bytes(segment) == want.encode()
+                    (want.startswith("{") and segment) or unquote_to_bytes(segment) == want.encode()
                     for want, segment in zip(wanted, segments, strict=True)
                 )
             literal = sum(not want.startswith("{") for want in wanted)

@@ -299,7 +299,7 @@ CHANGES = [
     ({"owner_id": "z"}, 422, "unknown_field", "owner_id"),
     *(({"priority": p}, 422, "invalid", "priority") for p in (None, 5.5, 1.0, "5", True, BIG, -BIG, [])),
     *(({"position": p}, 422, "invalid", "position") for p in (None, "", "middle", "Front", 0, True, [])),
-    *(({"status": s}, 422, "invalid", "status") for s in (None, "", "calling", "failed", "Running", 1, [])),
+    *(({"status": s}, 422, "invalid", "status") for s in (None, "", "failed", "Running", 1, [])),
     *(({n: v}, 422, "invalid", n) for n in ("before", "after") for v in (None, "", 1, [], "a" * 257)),
     *(({"data": d}, 422, "invalid", "data") for d in (None, 1, "{}", [])),
     ({"data": {"instances": []}}, 422, "invalid_demand", "data.instances"),
@@ -316,7 +316,7 @@ CHANGES = [
     ({"after": "b", "before": "a"}, 409, "neighbour_is_self", None),
     ({"after": "c", "before": "b"}, 409, "neighbours_reversed", None),
     ({"after": "b", "before": "b"}, 409, "neighbours_reversed", None),
-    *(({"status": s}, 409, "illegal_transition", "status") for s in ("running", "done", "queued")),
+    *(({"status": s}, 409, "illegal_transition", "status") for s in ("running", "done", "queued", "calling")),
 ]
 
 

@@ -278,7 +278,8 @@ async def test_the_inbox_keeps_little_of_each(service):
 
 
 async def test_the_inbox_keeps_the_last_thousand(service, real_redis, namespace):
-    await real_redis.rpush(f"{namespace}:inbox", *('{"path":"/inbox/old"}' for _ in range(1000)))
+    old = '{"at":"2027-01-15T08:00:00+00:00","path":"/inbox/old","headers":{},"body":""}'
+    await real_redis.rpush(f"{namespace}:inbox", *[old] * 1000)
     async with service.client.post(f"{service.url}/inbox/new") as response:
         assert response.status == 200
     paths = [arrived["path"] for arrived in (await ask(service, "GET", "/inbox/")).data]
