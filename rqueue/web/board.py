@@ -10,7 +10,9 @@ from rqueue.web.operation import operation
 # Marks on the page are drawings inside its CSS.
 _PAGE = Assets("board", img_src="'self' data:")
 _VENDOR = Assets("board/vendor", img_src="'self' data:")
-_FILES: shapes.Shape = dict.fromkeys(("text/javascript", "text/css", "image/svg+xml"), shapes.TEXT)
+_FILES: shapes.Shape = dict.fromkeys(
+    ("text/html", "text/javascript", "text/css", "image/svg+xml"), shapes.TEXT
+)
 
 
 @operation(media={"text/html": shapes.TEXT}, unchanged=True, asks_redis=False)
