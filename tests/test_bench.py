@@ -251,6 +251,7 @@ async def bench(*arguments: str, folder: Path) -> tuple[int, str, str]:
     return process.returncode, printed.decode(), said.decode()
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not all(map(shutil.which, TOOLS)), reason=f"NOT TRIED: {' and '.join(TOOLS)} are not both installed"
 )

@@ -15,6 +15,6 @@ MEMORY_MIB = 160
 async def test_faults_one_after_the_other_break_no_promise(tmp_path: Path, thorough: bool) -> None:
     found = await soak(tmp_path, 60 if thorough else 25, seed=20, say=lambda _: None)
     # How many there is time for is the machine's.
-    assert len(found.broken) > 1
+    assert found.broken
     assert found.nonsense > 10
     assert max(found.memory_mib) < MEMORY_MIB

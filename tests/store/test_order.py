@@ -155,7 +155,7 @@ BLOCKS = 10
 @pytest.mark.timeout(600)
 async def test_any_number_of_moves_to_the_same_place(real_store, real_redis, namespace, thorough):
     """Always after "x", which has its neighbour's priority: no priority is free, and soon no rank either."""
-    block = 10_000 if thorough else 2_000
+    block = 10_000 if thorough else 700
     names = [f"j{n}" for n in range(block * BLOCKS)]
     await real_store.create("vm", [new("x", priority=5), new("y", priority=5)])
     for start in range(0, len(names), 1000):
