@@ -96,6 +96,10 @@ async def test_a_job_lives_its_life(client, service, receiver):
     receiver.answer = lambda _: web.Response(status=500)
     await client.create("vm", owner_id="y", data={}, callback=f"{receiver.url}/a", request_id="a")
     await receiver.until(1)
+    await service.reaper.drain()
+    calls = len(receiver.calls)
+    assert (await client.redeliver("vm", "a")).status == "calling"
+    await receiver.until(calls + 1)
     assert (await client.confirm("vm", "a")).placement == ("n",)
     assert (await client.get("vm", "a")).status == "running"
     receiver.answer = None
