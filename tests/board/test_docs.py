@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240
 LONG_MS = 60_000
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("colours", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 async def test_a_call_is_tried_out_with_a_token(
     browser: Browser, watch: Watch, valkey_url: str, namespace: str, tmp_path: Path, colours: str
 ) -> None:
