@@ -25,6 +25,8 @@ from tests.conftest import redis_at
 from tests.process import Running, alive, running
 from tests.test_cli import RQUEUE, ended, environment, refused
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {"hosts": {"n1": {"slots": 1000}}}
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="NOT TRIED: reads /proc, as only Linux has it")
 

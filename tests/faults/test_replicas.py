@@ -1,6 +1,7 @@
 """Several replicas on one Redis under load: they die, stop, wake up again, and are rolled."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,12 @@ from tests.faults.stage import staged
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("fault", REPLICAS)
+def _param(fault: str) -> Any:
+    # It takes half a minute; tests/faults/test_takeover.py has one that wakes up.
+    return pytest.param(fault, marks=pytest.mark.thorough) if "SIGSTOP" in fault else fault
+
+
+@pytest.mark.parametrize("fault", [_param(fault) for fault in REPLICAS])
 async def test_replicas_come_and_go(fault: str, tmp_path: Path, record: Record, thorough: bool) -> None:
     """Nothing is admitted twice, no callback is lost, and what a dead one had begun others end."""
     times = 10 if thorough else 1

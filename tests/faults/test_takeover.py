@@ -55,7 +55,9 @@ async def test_calls_of_a_dead_replica_are_taken_over_within_the_lease(tmp_path:
     assert all(len(of) == 2 and len(set(of)) == 1 for of in ids.values())
 
 
-@pytest.mark.parametrize("stops", ["the replica", "its way to Redis"])
+@pytest.mark.parametrize(
+    "stops", ["the replica", pytest.param("its way to Redis", marks=pytest.mark.thorough)]
+)
 async def test_who_is_late_changes_nothing_that_is_no_longer_its_own(stops: str, tmp_path: Path) -> None:
     """It has an answer that it can not write down; meanwhile the job was called, ended and admitted again."""
     async with staged(tmp_path) as on, receiving() as receiver, proxied(on.redis.port) as wire:
