@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "method_not_allowed": ("PATCH is not among DELETE, GET, HEAD, POST", ""),
     "neighbour_is_self": ("job 'd' of type 'vm' cannot stand next to itself", ""),
     "neighbour_not_queued": ("job 'x' of type 'vm' is not there; a neighbour must be queued", ""),
-    "neighbours_reversed": ("job 'y' does not stand before job 'x': nothing is between them", ""),
+    "neighbours_reversed": ("job 'z' does not stand before job 'y': nothing is between them", ""),
     "not_found": ("there is nothing at /v2/", ""),
     "not_json": ("the body is empty; expected JSON", ""),
     "pool_not_found": ("there is no pool 'p9' of type 'vm'", ""),

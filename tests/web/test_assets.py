@@ -1,5 +1,6 @@
 """Files of a page: from memory, of the right type, asked for again each time, and nothing else."""
 
+import configparser
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,16 @@ async def test_who_has_it_already_is_not_sent_it_again(page: Any, form: str) -> 
 async def test_there_are_no_others(page: Any, name: str) -> None:
     async with page.get(f"/{name}") as response:
         assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+
+
+def test_all_of_them_are_in_the_wheel() -> None:
+    """setuptools takes what setup.cfg names, and forgets the rest without a word."""
+    root = Path(__file__).parents[2]
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    folder = root / "rqueue" / "web"
+    named = setup["options.package_data"]["rqueue.web"].replace("\n", ",").split(",")
+    packed = {path for pattern in named for path in folder.glob(pattern.strip())}
+    there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert there
+    assert there <= packed
