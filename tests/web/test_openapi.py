@@ -20,6 +20,7 @@ from rqueue.web.operation import OPERATIONS
 from rqueue.web.routes import INBOX_ROUTES, LOGIN_ROUTES, ROUTES
 from rqueue.web.schemas import ChangeBody, JobBody, ListQuery
 from tests.conftest import SEED_JOB, config_of, serving
+from tests.web.contract import closed
 from tests.web.wire import ask, job
 
 ALL = (*ROUTES, *LOGIN_ROUTES, *INBOX_ROUTES)
@@ -207,18 +208,6 @@ def test_names_of_operations_stay_since_they_are_those_of_generated_clients() ->
         *("board", "board_file", "board_vendor"),
         *("healthz", "readyz", "metrics", "openapi", "show_docs", "get_docs_file"),
     }
-
-
-def closed(value: Any) -> Any:
-    """The document, with no fields in its objects but those that are named."""
-    if isinstance(value, list):
-        return [closed(below) for below in value]
-    if not isinstance(value, dict):
-        return value
-    made = {name: closed(below) for name, below in value.items()}
-    if made.get("type") == "object" and "properties" in made:
-        made.setdefault("additionalProperties", False)
-    return made
 
 
 def test_every_example_is_one() -> None:
